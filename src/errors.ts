@@ -1,0 +1,76 @@
+/**
+ * Everything that can go wrong, as one class with a code. A message says what is wrong, what was got, what is allowed
+ * and what to do. comlink carries only `name`, `message` and `stack` across the worker boundary, so the name holds the
+ * code and `protocol.ts` says how `detail` crosses.
+ */
+
+/** Machine-readable reasons. A caller branches on these, never on the message. */
+export type ZoetropeErrorCode =
+  /** The request breaks the endpoint's schema; `detail` has one entry for each problem, in the shape of fal's 422. */
+  | 'bad-request'
+  /** The request names an optional part (an interpolator, say) that this model folder does not hold. */
+  | 'missing-component'
+  /** A checkpoint or model folder is not what it claims: wrong shape, missing tensor, unsupported variant, bad config. */
+  | 'bad-checkpoint'
+  /** Bytes do not have the length or SHA-256 that the manifest states. */
+  | 'corrupt-data'
+  /** A file or URL cannot be read. */
+  | 'unreadable-source'
+  /** No WebGPU, no adapter, or an adapter below what the model needs. */
+  | 'unsupported-device'
+  /** The GPU device was lost while work was in flight. */
+  | 'device-lost'
+  /** The device reported out of memory, or a plan does not fit the given limits. */
+  | 'out-of-memory'
+  /** No video encoder of this browser accepts the size and rate. */
+  | 'unsupported-codec'
+  /** The encoder failed or dropped frames. */
+  | 'encoding-failed'
+  /** The caller's AbortSignal fired. */
+  | 'aborted'
+  /** The worker died; every pending call is rejected with this. */
+  | 'worker-died'
+  /** A rule of this library was broken by its own code. Always a bug worth reporting. */
+  | 'internal';
+
+/** One problem of a request, in the shape of a FastAPI / pydantic validation error as fal returns it. */
+export interface ErrorDetail {
+  /** Path to the offending value, e.g. `['body', 'num_frames']`. */
+  loc: (string | number)[];
+  /** Sentence for a person. */
+  msg: string;
+  /** pydantic error type, e.g. `missing`, `greater_than_equal`, `literal_error`, `extra_forbidden`. */
+  type: string;
+  /** Numbers or names that the message uses, e.g. `{ ge: 17 }`. */
+  ctx?: Record<string, unknown>;
+  /** The value as it was given. */
+  input?: unknown;
+}
+
+/** The only error class that this library throws on purpose. */
+export class ZoetropeError extends Error {
+  /** Problems of a request, all at once; empty for every other code. */
+  readonly detail: readonly ErrorDetail[];
+
+  constructor(
+    readonly code: ZoetropeErrorCode,
+    message: string,
+    options: ErrorOptions & { detail?: readonly ErrorDetail[] } = {},
+  ) {
+    super(message, 'cause' in options ? { cause: options.cause } : undefined);
+    this.name = `ZoetropeError:${code}`;
+    this.detail = options.detail ?? [];
+  }
+}
+
+/** Throws the `aborted` error if the signal has fired. Called between any two dispatches that a person might wait for. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) {
+    throw new ZoetropeError('aborted', 'The generation was cancelled by its AbortSignal.', { cause: signal.reason });
+  }
+}
+
+/** Message of anything thrown, for wrapping foreign errors. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
