@@ -1,0 +1,206 @@
+import {
+  type DitConfig,
+  ditShapes,
+  type Shapes,
+  type Umt5Config,
+  umt5Shapes,
+  type VaeConfig,
+  vaeShapes,
+} from './config';
+import { ZoetropeError } from './errors';
+
+/** Element types of tensors in files, by their safetensors names. */
+export type FileDtype =
+  | 'F64'
+  | 'F32'
+  | 'F16'
+  | 'BF16'
+  | 'F8_E4M3'
+  | 'F8_E5M2'
+  | 'I64'
+  | 'I32'
+  | 'I16'
+  | 'I8'
+  | 'U8'
+  | 'BOOL';
+
+/** One tensor as it lies in a file. */
+export interface TensorEntry {
+  dtype: FileDtype;
+  /** Row-major, PyTorch axis order. */
+  shape: number[];
+}
+
+/** Bytes at a range: a file handle, a Blob, a URL with Range requests, an OPFS file. */
+export interface ByteSource {
+  readonly sizeBytes: number;
+  /** Bytes `begin` to `end` (exclusive). Throws `unreadable-source`, also when fewer bytes come back than were asked for. */
+  read(begin: number, end: number): Promise<Uint8Array>;
+}
+
+/** Files by relative path with `/` separators. `open` throws `unreadable-source` when there is no such file. */
+export interface Folder {
+  open(path: string): Promise<ByteSource>;
+}
+
+/** Tensors by name, wherever they come from. `read` gives the little-endian bytes of the whole tensor. */
+export interface TensorSource {
+  readonly entries: ReadonlyMap<string, TensorEntry>;
+  read(name: string): Promise<Uint8Array>;
+}
+
+/** Storage of the large matrices: 4-bit or 8-bit blocks of 32 along the input axis, or 16-bit floats. */
+export type Quantization = 'q4' | 'q8' | 'f16';
+
+/** Values that share a scale in `q4` and `q8`; the one block size for which ONNX Runtime has a fast kernel on every GPU. */
+export const QUANT_BLOCK = 32;
+
+/** Suffix of the tensor that holds the scales of a quantised matrix, F16 or F32 [rows, blocks]. */
+export const SCALES_SUFFIX = '.scales';
+/** Suffix of the packed zero points, U8 [rows, ceil(blocks * bits / 8)]; absent means 2^(bits-1). */
+export const ZERO_POINTS_SUFFIX = '.zero_points';
+
+/** A tensor inside a shard. */
+export interface ShardTensor extends TensorEntry {
+  /** First byte and the byte after the last, counted from the start of the file. */
+  range: [begin: number, end: number];
+}
+
+/** A verified piece of a file. */
+export interface Piece {
+  /** At most {@link MAX_PIECE_BYTES}. */
+  sizeBytes: number;
+  /** SHA-256, 64 lower-case hexadecimal digits. */
+  sha256: string;
+}
+
+/** Pieces are the unit of download, verification and resumption. */
+export const MAX_PIECE_BYTES = 16 * 1024 * 1024;
+
+/** A file of the model folder. */
+export interface ManifestFile {
+  /** Name inside the folder, without directories that leave it. */
+  path: string;
+  sizeBytes: number;
+  /** In file order, without gaps. */
+  pieces: Piece[];
+  /** Tensors of a safetensors shard; absent for other files. */
+  tensors?: Record<string, ShardTensor>;
+}
+
+/** The model's parts. One file list each, so that a part can be loaded, swapped or streamed alone. */
+export type ComponentName = 'tokenizer' | 'text_encoder' | 'high' | 'low' | 'vae';
+
+/** Resolution labels of the endpoint. */
+export type Resolution = '480p' | '580p' | '720p';
+/** Aspect ratio labels of the endpoint. */
+export type AspectRatio = '16:9' | '9:16' | '1:1';
+/** Pixels that each label means for a model. */
+export type Sizes = Record<Resolution, Record<AspectRatio, [width: number, height: number]>>;
+
+/** Affine map from normalised latents to RGB in -1..1 for previews: rgb = weights^T z + bias. */
+export interface PreviewMatrix {
+  /** [zDim][3]. */
+  weights: number[][];
+  /** [3]. */
+  bias: number[];
+}
+
+/** Contents of `zoetrope.json`: everything needed to plan, fetch, verify and run a model folder. */
+export interface Manifest {
+  /** Version of this file's layout. */
+  format: 1;
+  /** Name for people, e.g. "demo". */
+  name: string;
+  /** SPDX identifier of the weights' licence. */
+  license: string;
+  /** Family by its numbers. */
+  variant: 'a14b' | '14b' | '1.3b' | 'custom';
+  quantization: Quantization;
+  /** Expert(s). A model with a single expert has `high` only and no switch. */
+  dit: DitConfig;
+  umt5: Umt5Config;
+  vae: VaeConfig;
+  /** Fraction of 1000 training steps at and above which the high-noise expert works; null with a single expert. */
+  boundary: number | null;
+  sizes: Sizes;
+  /** Settings that the page proposes; they never change the endpoint's defaults. */
+  recommended: Record<string, string | number | boolean>;
+  preview: PreviewMatrix;
+  components: Partial<Record<ComponentName, ManifestFile[]>>;
+}
+
+/** How a matrix lies in its shard, recovered from the entry itself. */
+export interface MatrixStorage {
+  rows: number;
+  columns: number;
+  /** 32 and 16 for floats, else 8 or 4. */
+  bits: 32 | 16 | 8 | 4;
+  zeroPoints: boolean;
+}
+
+/** Reads how matrix `name` is stored, and refuses what fits none of the layouts. */
+export function matrixStorage(entries: ReadonlyMap<string, TensorEntry>, name: string): MatrixStorage {
+  const entry = entries.get(name);
+  if (!entry) throw new ZoetropeError('bad-checkpoint', `Tensor "${name}" is missing.`);
+  const [rows, second, third] = entry.shape;
+  if (entry.dtype !== 'U8') {
+    const columns = entry.shape.slice(1).reduce((product, size) => product * size, 1);
+    return { rows: rows!, columns, bits: entry.dtype === 'F32' ? 32 : 16, zeroPoints: false };
+  }
+  const scales = entries.get(name + SCALES_SUFFIX);
+  const bits = third === QUANT_BLOCK ? 8 : third === QUANT_BLOCK / 2 ? 4 : undefined;
+  if (entry.shape.length !== 3 || bits === undefined || scales?.shape[0] !== rows || scales?.shape[1] !== second) {
+    throw new ZoetropeError(
+      'bad-checkpoint',
+      `Quantised matrix "${name}" has shape [${entry.shape}] and scales [${scales?.shape ?? 'missing'}]; expected [rows, blocks, 16 or 32] with scales [rows, blocks].`,
+    );
+  }
+  return { rows: rows!, columns: second! * QUANT_BLOCK, bits, zeroPoints: entries.has(name + ZERO_POINTS_SUFFIX) };
+}
+
+/** Tensors that the component must hold, by internal name and unquantised shape; empty for the tokenizer. */
+export function componentShapes(manifest: Pick<Manifest, 'dit' | 'umt5' | 'vae'>, component: ComponentName): Shapes {
+  if (component === 'high' || component === 'low') return ditShapes(manifest.dit);
+  if (component === 'text_encoder') return umt5Shapes(manifest.umt5);
+  if (component === 'vae') return vaeShapes(manifest.vae);
+  return new Map();
+}
+
+/**
+ * Checks that `entries` holds exactly the tensors of `shapes`, each plain with that shape or quantised to it.
+ * Throws `bad-checkpoint` naming the first tensors that are missing, of a wrong shape, or unknown.
+ */
+export function checkTensors(entries: ReadonlyMap<string, TensorEntry>, shapes: Shapes, what: string): void {
+  const problems: string[] = [];
+  for (const [name, shape] of shapes) {
+    const entry = entries.get(name);
+    if (!entry) {
+      problems.push(`"${name}" [${shape}] is missing`);
+      continue;
+    }
+    const plain = entry.shape.length === shape.length && entry.shape.every((size, axis) => size === shape[axis]);
+    if (plain && entry.dtype !== 'U8') continue;
+    if (entry.dtype === 'U8' && shape.length === 2) {
+      const storage = matrixStorage(entries, name);
+      if (storage.rows === shape[0] && storage.columns === shape[1]) continue;
+      problems.push(`"${name}" holds a [${storage.rows},${storage.columns}] matrix, expected [${shape}]`);
+      continue;
+    }
+    problems.push(`"${name}" has shape [${entry.shape}] of ${entry.dtype}, expected [${shape}]`);
+  }
+  for (const name of entries.keys()) {
+    const owner = name.endsWith(SCALES_SUFFIX)
+      ? name.slice(0, -SCALES_SUFFIX.length)
+      : name.endsWith(ZERO_POINTS_SUFFIX)
+        ? name.slice(0, -ZERO_POINTS_SUFFIX.length)
+        : name;
+    if (!shapes.has(owner)) problems.push(`"${name}" does not belong to the model`);
+  }
+  if (problems.length === 0) return;
+  const more = problems.length > 4 ? ` and ${problems.length - 4} more problems` : '';
+  throw new ZoetropeError(
+    'bad-checkpoint',
+    `${what}: ${problems.slice(0, 4).join('; ')}${more}. Import the checkpoint again.`,
+  );
+}
