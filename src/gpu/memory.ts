@@ -1,0 +1,143 @@
+import { ZoetropeError } from '../errors';
+
+/** Element types of tensors on the GPU. */
+export type GpuType = 'float32' | 'float16' | 'int32' | 'uint32' | 'uint8';
+
+const ELEMENT_BYTES: Record<GpuType, number> = { float32: 4, float16: 2, int32: 4, uint32: 4, uint8: 1 };
+
+/** Usage of every tensor: bound by kernels and graphs, copied both ways. Literal bits, so that no GPU global is needed. */
+const STORAGE_USAGE = 0x80 | 0x08 | 0x04; // STORAGE | COPY_DST | COPY_SRC
+const READ_USAGE = 0x01 | 0x08; // MAP_READ | COPY_DST
+const MAP_READ = 0x01;
+
+/** Number of elements of a shape. */
+export function elementCount(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+/** A tensor in a GPU buffer of its own. Whoever made it disposes it. */
+export class GpuTensor implements Disposable {
+  private freed = false;
+
+  constructor(
+    private readonly memory: GpuMemory,
+    readonly buffer: GPUBuffer,
+    readonly type: GpuType,
+    readonly shape: readonly number[],
+    /** Bytes of the buffer, a multiple of 16. */
+    readonly sizeBytes: number,
+  ) {}
+
+  /** Frees the buffer at once; work that was submitted before keeps its contents. Safe to call twice. */
+  [Symbol.dispose](): void {
+    if (this.freed) return;
+    this.freed = true;
+    this.memory.release(this);
+  }
+}
+
+/**
+ * Every GPU buffer of ours, counted in bytes. The planner predicts `peakBytes`; a job that ends leaves `liveBytes`
+ * as it found it, cancelled or not.
+ */
+export class GpuMemory {
+  /** Bytes of all buffers that exist now. */
+  liveBytes = 0;
+  /** Highest `liveBytes` since the start or the last {@link resetPeak}. */
+  peakBytes = 0;
+  private readonly live = new Map<GpuTensor, string>();
+
+  constructor(readonly device: GPUDevice) {}
+
+  /** Makes a zero-filled tensor. Throws `out-of-memory` when it exceeds the device's binding or buffer limit. */
+  tensor(label: string, type: GpuType, shape: readonly number[]): GpuTensor {
+    // Multiples of 16: ONNX Runtime copies whole 16-byte units when it downloads outputs.
+    const sizeBytes = Math.max(16, Math.ceil((elementCount(shape) * ELEMENT_BYTES[type]) / 16) * 16);
+    const limit = Math.min(this.device.limits.maxStorageBufferBindingSize, this.device.limits.maxBufferSize);
+    if (sizeBytes > limit) {
+      throw new ZoetropeError(
+        'out-of-memory',
+        `Tensor "${label}" [${shape}] needs ${sizeBytes} bytes in one binding, this device allows ${limit}. Use a smaller size or fewer frames.`,
+      );
+    }
+    const buffer = this.device.createBuffer({ label, size: sizeBytes, usage: STORAGE_USAGE });
+    const tensor = new GpuTensor(this, buffer, type, shape, sizeBytes);
+    this.live.set(tensor, label);
+    this.liveBytes += sizeBytes;
+    this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
+    return tensor;
+  }
+
+  /** Makes a tensor from little-endian bytes; `bytes` has exactly the tensor's length. */
+  upload(label: string, type: GpuType, shape: readonly number[], bytes: ArrayBufferView): GpuTensor {
+    const expected = elementCount(shape) * ELEMENT_BYTES[type];
+    if (bytes.byteLength !== expected) {
+      throw new ZoetropeError(
+        'internal',
+        `Tensor "${label}" [${shape}] takes ${expected} bytes, got ${bytes.byteLength}.`,
+      );
+    }
+    const tensor = this.tensor(label, type, shape);
+    this.write(tensor, bytes);
+    return tensor;
+  }
+
+  /** Replaces the first bytes of a tensor. */
+  write(tensor: GpuTensor, bytes: ArrayBufferView, offsetBytes = 0): void {
+    const whole = bytes.byteLength & ~3;
+    const { buffer, byteOffset, byteLength } = bytes;
+    if (whole > 0) this.device.queue.writeBuffer(tensor.buffer, offsetBytes, buffer as ArrayBuffer, byteOffset, whole);
+    if (whole < byteLength) {
+      const tail = new Uint8Array(4);
+      tail.set(new Uint8Array(buffer, byteOffset + whole, byteLength - whole));
+      this.device.queue.writeBuffer(tensor.buffer, offsetBytes + whole, tail);
+    }
+  }
+
+  /** Copies bytes between tensors on the queue; offsets and size are multiples of 4. */
+  copy(from: GpuTensor, fromBytes: number, to: GpuTensor, toBytes: number, sizeBytes: number): void {
+    const encoder = this.device.createCommandEncoder();
+    encoder.copyBufferToBuffer(from.buffer, fromBytes, to.buffer, toBytes, sizeBytes);
+    this.device.queue.submit([encoder.finish()]);
+  }
+
+  /** Bytes of a tensor after all work submitted so far. */
+  async read(tensor: GpuTensor): Promise<Uint8Array> {
+    const sizeBytes = elementCount(tensor.shape) * ELEMENT_BYTES[tensor.type];
+    const staging = this.device.createBuffer({ label: 'read', size: tensor.sizeBytes, usage: READ_USAGE });
+    try {
+      const encoder = this.device.createCommandEncoder();
+      encoder.copyBufferToBuffer(tensor.buffer, 0, staging, 0, tensor.sizeBytes);
+      this.device.queue.submit([encoder.finish()]);
+      await staging.mapAsync(MAP_READ);
+      return new Uint8Array(staging.getMappedRange().slice(0, sizeBytes));
+    } finally {
+      staging.destroy();
+    }
+  }
+
+  /** Values of a float32 tensor after all work submitted so far. */
+  async readFloats(tensor: GpuTensor): Promise<Float32Array> {
+    if (tensor.type !== 'float32') throw new ZoetropeError('internal', `readFloats takes float32, got ${tensor.type}.`);
+    return new Float32Array((await this.read(tensor)).buffer);
+  }
+
+  /** Starts a new measurement of the peak at the present level. */
+  resetPeak(): void {
+    this.peakBytes = this.liveBytes;
+  }
+
+  /** Labels and bytes of every live buffer, largest first: what to look at when a level does not return. */
+  describe(): { label: string; sizeBytes: number }[] {
+    return [...this.live]
+      .map(([tensor, label]) => ({ label, sizeBytes: tensor.sizeBytes }))
+      .sort((a, b) => b.sizeBytes - a.sizeBytes);
+  }
+
+  /** Called by {@link GpuTensor}. */
+  release(tensor: GpuTensor): void {
+    if (!this.live.delete(tensor)) return;
+    this.liveBytes -= tensor.sizeBytes;
+    tensor.buffer.destroy();
+  }
+}

@@ -1,0 +1,120 @@
+import type { InferenceSession, Tensor } from 'onnxruntime-web/webgpu';
+import { messageOf, ZoetropeError } from '../errors';
+import type { Gpu } from './device';
+import type { GpuTensor, GpuType } from './memory';
+
+/** The part of onnxruntime-web that we call; `onnxruntime-web/webgpu` or `/jspi`, chosen by the host. */
+export type OrtModule = typeof import('onnxruntime-web/webgpu');
+
+/** A graph as `src/onnx` describes it: model bytes and the types it takes and gives. */
+export interface GraphModel {
+  readonly name: string;
+  readonly inputs: ReadonlyMap<string, { dtype: string; shape: readonly number[] }>;
+  readonly outputs: ReadonlyMap<string, { dtype: string; shape: readonly number[] }>;
+  toModel(): Uint8Array;
+}
+
+/** A compiled graph. Inputs and outputs are our own GPU tensors, so every byte of them is in the ledger. */
+export interface OrtGraph {
+  /** Submits the graph. Returns when its commands are in the queue, not when they are done. No output may be an input. */
+  run(feeds: Record<string, GpuTensor>, outputs: Record<string, GpuTensor>): Promise<void>;
+  /** Frees the session. */
+  release(): Promise<void>;
+}
+
+/** Creates sessions on our device and keeps ONNX Runtime's calls apart: two at once hang or crash a tab (1.30). */
+export class Ort {
+  private queue: Promise<unknown> = Promise.resolve();
+  private readonly sessions = new Set<InferenceSession>();
+
+  constructor(
+    private readonly ort: OrtModule,
+    private readonly gpu: Gpu,
+  ) {
+    // A second thread would only wait: everything runs on the GPU.
+    ort.env.wasm.numThreads = 1;
+  }
+
+  /** Compiles a graph. Pipelines are made on the first run. */
+  async compile(graph: GraphModel): Promise<OrtGraph> {
+    const model = graph.toModel();
+    const session = await this.exclusive(graph.name, () =>
+      this.ort.InferenceSession.create(model, {
+        executionProviders: [
+          // 'simple' keeps exact buffer sizes between runs; NCHW, since the default NHWC wraps every Conv in Transposes.
+          {
+            name: 'webgpu',
+            device: this.gpu.device,
+            preferredLayout: 'NCHW',
+            storageBufferCacheMode: 'simple',
+            validationMode: 'basic',
+          },
+        ],
+        preferredOutputLocation: 'gpu-buffer',
+        logSeverityLevel: 3,
+      } as InferenceSession.SessionOptions),
+    );
+    this.sessions.add(session);
+    return {
+      run: (feeds, outputs) => this.run(graph, session, feeds, outputs),
+      release: async () => {
+        if (!this.sessions.delete(session)) return;
+        await this.exclusive(graph.name, () => session.release());
+      },
+    };
+  }
+
+  /** Releases every session, and with the last one ONNX Runtime's buffer pool. */
+  async releaseAll(): Promise<void> {
+    for (const session of [...this.sessions]) {
+      this.sessions.delete(session);
+      await this.exclusive('release', () => session.release());
+    }
+  }
+
+  private async run(
+    graph: GraphModel,
+    session: InferenceSession,
+    feeds: Record<string, GpuTensor>,
+    outputs: Record<string, GpuTensor>,
+  ): Promise<void> {
+    const bound = bind(this.ort, graph, graph.inputs, feeds);
+    const fetched = bind(this.ort, graph, graph.outputs, outputs);
+    this.gpu.check();
+    await this.exclusive(graph.name, () => session.run(bound, fetched));
+    this.gpu.check();
+  }
+
+  /** Runs one call after all earlier ones; a failed call does not block the next. */
+  private exclusive<T>(what: string, call: () => Promise<T>): Promise<T> {
+    const result = this.queue.then(call).catch((cause: unknown) => {
+      this.gpu.check(); // A lost device explains the failure better than the runtime does.
+      throw new ZoetropeError('internal', `ONNX Runtime failed on graph "${what}": ${messageOf(cause)}`, { cause });
+    });
+    this.queue = result.catch(() => undefined);
+    return result;
+  }
+}
+
+/** Wraps our buffers as tensors with the graph's own shapes, and refuses missing ones and wrong types. */
+function bind(
+  ort: OrtModule,
+  graph: GraphModel,
+  signatures: GraphModel['inputs'],
+  tensors: Record<string, GpuTensor>,
+): Record<string, Tensor> {
+  const bound: Record<string, Tensor> = {};
+  for (const [name, { dtype, shape }] of signatures) {
+    const tensor = tensors[name];
+    if (!tensor) throw new ZoetropeError('internal', `Graph "${graph.name}" needs "${name}" [${shape}].`);
+    const elements = (dims: readonly number[]) => dims.reduce((product, size) => product * size, 1);
+    if (tensor.type !== (dtype as GpuType) || elements(tensor.shape) !== elements(shape)) {
+      throw new ZoetropeError(
+        'internal',
+        `Graph "${graph.name}" takes "${name}" as ${dtype} [${shape}], got ${tensor.type} [${tensor.shape}].`,
+      );
+    }
+    bound[name] = ort.Tensor.fromGpuBuffer(tensor.buffer, { dataType: dtype as never, dims: [...shape] });
+  }
+  return bound;
+}

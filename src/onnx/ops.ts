@@ -1,0 +1,211 @@
+import { ZoetropeError } from '../errors';
+import type { Attribute, DType, Signature, Value } from './graph';
+
+/**
+ * ONNX operators as functions from values to values. Types and shapes are checked at the call, so a stack trace names
+ * the line of the model that is wrong. Only forms that onnxruntime-web's WebGPU provider runs on the GPU are here.
+ */
+
+function fail(op: string, message: string): never {
+  throw new ZoetropeError('internal', `${op}: ${message}`);
+}
+
+function one(
+  type: string,
+  inputs: (Value | null)[],
+  output: Signature,
+  attributes?: Record<string, Attribute>,
+  domain?: string,
+): Value {
+  return inputs[0]!.graph.node(type, inputs, [output], attributes, domain)[0]!;
+}
+
+/** NumPy broadcasting of two shapes. */
+export function broadcast(a: readonly number[], b: readonly number[]): number[] {
+  const rank = Math.max(a.length, b.length);
+  return Array.from({ length: rank }, (_, axis) => {
+    const x = a[axis - rank + a.length] ?? 1;
+    const y = b[axis - rank + b.length] ?? 1;
+    if (x !== y && x !== 1 && y !== 1) fail('broadcast', `shapes [${a}] and [${b}] do not fit`);
+    return Math.max(x, y);
+  });
+}
+
+function elementwise(type: string, a: Value, b: Value): Value {
+  if (a.dtype !== b.dtype) fail(type, `types ${a.dtype} and ${b.dtype} differ`);
+  return one(type, [a, b], { dtype: a.dtype, shape: broadcast(a.shape, b.shape) });
+}
+
+/** a + b, broadcast. */
+export const add = (a: Value, b: Value): Value => elementwise('Add', a, b);
+/** a - b, broadcast. */
+export const sub = (a: Value, b: Value): Value => elementwise('Sub', a, b);
+/** a * b, broadcast. */
+export const mul = (a: Value, b: Value): Value => elementwise('Mul', a, b);
+/** a / b, broadcast. */
+export const div = (a: Value, b: Value): Value => elementwise('Div', a, b);
+
+const unary = (type: string, x: Value, attributes?: Record<string, Attribute>): Value =>
+  one(type, [x], { dtype: x.dtype, shape: x.shape }, attributes);
+
+/** Logistic function. */
+export const sigmoid = (x: Value): Value => unary('Sigmoid', x);
+/** Square root. */
+export const sqrt = (x: Value): Value => unary('Sqrt', x);
+/** x * sigmoid(x). */
+export const silu = (x: Value): Value => mul(x, sigmoid(x));
+/**
+ * GELU in its tanh form, 0.5x(1 + tanh(sqrt(2/pi)(x + 0.044715x^3))): com.microsoft's FastGelu, as the Gelu of the
+ * default domain exists from opset 20 on only.
+ */
+export const geluTanh = (x: Value): Value =>
+  one('FastGelu', [x], { dtype: x.dtype, shape: x.shape }, undefined, 'com.microsoft');
+/** Softmax over the last axis. */
+export const softmax = (x: Value): Value => unary('Softmax', x, { axis: -1 });
+
+/** Same elements, other shape. */
+export function reshape(x: Value, shape: readonly number[]): Value {
+  const count = (dims: readonly number[]) => dims.reduce((product, size) => product * size, 1);
+  if (count(shape) !== count(x.shape)) fail('Reshape', `[${x.shape}] has not the elements of [${shape}]`);
+  return one('Reshape', [x, x.graph.integers(shape)], { dtype: x.dtype, shape });
+}
+
+/** Axes in a new order: output axis i is input axis `order[i]`. */
+export function transpose(x: Value, order: readonly number[]): Value {
+  if (order.length !== x.shape.length)
+    fail('Transpose', `[${x.shape}] has ${x.shape.length} axes, got order [${order}]`);
+  return one('Transpose', [x], { dtype: x.dtype, shape: order.map((axis) => x.shape[axis]!) }, { perm: order });
+}
+
+/** Elements `begin` to `end` (exclusive) of one axis. */
+export function slice(x: Value, axis: number, begin: number, end: number): Value {
+  if (begin < 0 || end > x.shape[axis]! || begin >= end)
+    fail('Slice', `${begin}..${end} of axis ${axis} of [${x.shape}]`);
+  const ints = (n: number) => x.graph.integers([n]);
+  const shape = x.shape.map((size, i) => (i === axis ? end - begin : size));
+  return one('Slice', [x, ints(begin), ints(end), ints(axis)], { dtype: x.dtype, shape });
+}
+
+/** Values one after the other along an axis. */
+export function concat(values: Value[], axis: number): Value {
+  const first = values[0]!;
+  const size = values.reduce((sum, value) => sum + value.shape[axis]!, 0);
+  for (const value of values) {
+    if (value.shape.some((n, i) => i !== axis && n !== first.shape[i]))
+      fail('Concat', `[${value.shape}] beside [${first.shape}]`);
+  }
+  return one(
+    'Concat',
+    values,
+    { dtype: first.dtype, shape: first.shape.map((n, i) => (i === axis ? size : n)) },
+    { axis },
+  );
+}
+
+/** Matrix product over the last two axes. */
+export function matmul(a: Value, b: Value): Value {
+  const [m, k] = a.shape.slice(-2);
+  const [k2, n] = b.shape.slice(-2);
+  if (k !== k2 || a.dtype !== b.dtype) fail('MatMul', `[${a.shape}] ${a.dtype} times [${b.shape}] ${b.dtype}`);
+  return one('MatMul', [a, b], {
+    dtype: a.dtype,
+    shape: [...broadcast(a.shape.slice(0, -2), b.shape.slice(0, -2)), m!, n!],
+  });
+}
+
+/** Rows of `table` [rows, ...] at `indices`. */
+export function gather(table: Value, indices: Value): Value {
+  return one(
+    'Gather',
+    [table, indices],
+    { dtype: table.dtype, shape: [...indices.shape, ...table.shape.slice(1)] },
+    { axis: 0 },
+  );
+}
+
+/** Sum over one axis, which stays as size 1. */
+export function reduceSum(x: Value, axis: number): Value {
+  return one('ReduceSum', [x, x.graph.integers([axis])], {
+    dtype: x.dtype,
+    shape: x.shape.map((size, i) => (i === axis ? 1 : size)),
+  });
+}
+
+/** LayerNormalization over the last axis, weight and bias of its length. */
+export function layerNorm(x: Value, weight: Value, bias: Value | null, eps: number): Value {
+  return one(
+    'LayerNormalization',
+    [x, weight, bias],
+    { dtype: x.dtype, shape: x.shape },
+    { axis: -1, epsilon: { float: eps } },
+  );
+}
+
+/** x / sqrt(mean(x^2) + eps) * weight over the last axis; ONNX Runtime's name for RMSNorm at these opsets. */
+export function rmsNorm(x: Value, weight: Value, eps: number): Value {
+  return one(
+    'SimplifiedLayerNormalization',
+    [x, weight],
+    { dtype: x.dtype, shape: x.shape },
+    { axis: -1, epsilon: { float: eps } },
+  );
+}
+
+/** 2-D convolution, NCHW, stride 1, zero padding `pad` on every side; weight [out, in, kh, kw]. */
+export function conv2d(x: Value, weight: Value, bias: Value, pad: number): Value {
+  const [batch, channels, height, width] = x.shape;
+  const [out, into, kh, kw] = weight.shape;
+  if (channels !== into || bias.shape[0] !== out) fail('Conv', `[${x.shape}] with weight [${weight.shape}]`);
+  const shape = [batch!, out!, height! + 2 * pad - kh! + 1, width! + 2 * pad - kw! + 1];
+  return one(
+    'Conv',
+    [x, weight, bias],
+    { dtype: x.dtype, shape },
+    { kernel_shape: [kh!, kw!], pads: [pad, pad, pad, pad] },
+  );
+}
+
+/** Doubles height and width of NCHW by repeating pixels. */
+export function upsampleNearest(x: Value): Value {
+  const [batch, channels, height, width] = x.shape;
+  return one(
+    'Resize',
+    [x, null, x.graph.floats([1, 1, 2, 2])],
+    { dtype: x.dtype, shape: [batch!, channels!, height! * 2, width! * 2] },
+    {
+      mode: 'nearest',
+      coordinate_transformation_mode: 'asymmetric',
+      nearest_mode: 'floor',
+    },
+  );
+}
+
+/** Converts the element type. */
+export function cast(x: Value, dtype: DType): Value {
+  const code = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9, float16: 10 }[dtype];
+  return one('Cast', [x], { dtype, shape: x.shape }, { to: code });
+}
+
+/** A linear layer's weight as graph inputs: torch's [rows, columns] matrix, plain or in quantised blocks. */
+export interface LinearWeight {
+  rows: number;
+  columns: number;
+  /** 32: float32 matrix; 8 and 4: blocks of 32, see `manifest.ts`. */
+  bits: 32 | 8 | 4;
+  matrix: Value;
+  scales: Value | null;
+  zeroPoints: Value | null;
+  bias: Value | null;
+}
+
+/** x [tokens, columns] -> [tokens, rows]: y = x W^T + b, by the kernel that fits the weight's storage. */
+export function linear(x: Value, weight: LinearWeight): Value {
+  const { rows, columns, bits, matrix, scales, zeroPoints, bias } = weight;
+  const [tokens, width] = x.shape;
+  if (x.shape.length !== 2 || width !== columns) fail('linear', `[${x.shape}] times a [${rows},${columns}] matrix`);
+  const output = { dtype: x.dtype, shape: [tokens!, rows] };
+  if (bits === 32) return one('Gemm', bias ? [x, matrix, bias] : [x, matrix], output, { transB: 1 });
+  // accuracy_level 0: float products. Level 4 would round activations to 8 bits (error up to 5e-3 of the maximum).
+  const attributes = { K: columns, N: rows, bits, block_size: 32, accuracy_level: 0 };
+  return one('MatMulNBits', [x, matrix, scales, zeroPoints, null, bias], output, attributes, 'com.microsoft');
+}
