@@ -21,14 +21,42 @@ export type FileDtype =
   | 'I32'
   | 'I16'
   | 'I8'
+  | 'U64'
+  | 'U32'
+  | 'U16'
   | 'U8'
   | 'BOOL';
+
+/** Bytes of one value of each element type. */
+export const DTYPE_BYTES: Readonly<Record<FileDtype, number>> = {
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
+  I64: 8,
+  I32: 4,
+  I16: 2,
+  I8: 1,
+  U64: 8,
+  U32: 4,
+  U16: 2,
+  U8: 1,
+  BOOL: 1,
+};
 
 /** One tensor as it lies in a file. */
 export interface TensorEntry {
   dtype: FileDtype;
   /** Row-major, PyTorch axis order. */
   shape: number[];
+}
+
+/** Bytes that a tensor takes in a file; NaN when the count is beyond the whole numbers that a double holds. */
+export function tensorBytes({ dtype, shape }: TensorEntry): number {
+  const bytes = shape.reduce((product, size) => product * size, DTYPE_BYTES[dtype]);
+  return Number.isSafeInteger(bytes) ? bytes : Number.NaN;
 }
 
 /** Bytes at a range: a file handle, a Blob, a URL with Range requests, an OPFS file. */
@@ -47,6 +75,43 @@ export interface Folder {
 export interface TensorSource {
   readonly entries: ReadonlyMap<string, TensorEntry>;
   read(name: string): Promise<Uint8Array>;
+}
+
+/** A {@link TensorSource} that also gives parts of a tensor, for embedding rows and for matrices too large to hold. */
+export interface RangedTensorSource extends TensorSource {
+  /** Bytes `begin` to `end` (exclusive), counted from the start of the tensor. */
+  readRange(name: string, begin: number, end: number): Promise<Uint8Array>;
+}
+
+/** A file that is being written. Throws `unreadable-source` when the disk refuses. */
+export interface FileSink {
+  /** Writes at a position; positions may come in any order and are each written once. The bytes may be reused after it resolves. */
+  write(position: number, bytes: Uint8Array): Promise<void>;
+  /** Ends the file; nothing is promised to be readable before. */
+  close(): Promise<void>;
+}
+
+/** A folder that is being written, by relative path with `/` separators. */
+export interface FolderSink {
+  /** Starts a file, replacing one that is there. */
+  create(path: string): Promise<FileSink>;
+  /** Deletes a file if it is there. */
+  remove(path: string): Promise<void>;
+}
+
+/**
+ * Checks a path from a manifest or an index: names of ASCII letters, digits, `_`, `-` and `.`, none beginning with a dot, joined by
+ * `/`. Neither `..`, a drive, a URL nor an escape can be written in these, so the path cannot leave its folder on any host.
+ * Throws `bad-checkpoint`; `what` names the document that holds the path.
+ */
+export function checkPath(path: string, what: string): string {
+  if (path.length > 255 || !/^[A-Za-z0-9_-][A-Za-z0-9._-]*(\/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$/.test(path)) {
+    throw new ZoetropeError(
+      'bad-checkpoint',
+      `${what} names the file ${JSON.stringify(path.slice(0, 80))}; a file name has letters, digits, "_", "-", "." and stays inside its folder.`,
+    );
+  }
+  return path;
 }
 
 /** Storage of the large matrices: 4-bit or 8-bit blocks of 32 along the input axis, or 16-bit floats. */
@@ -77,6 +142,12 @@ export interface Piece {
 /** Pieces are the unit of download, verification and resumption. */
 export const MAX_PIECE_BYTES = 16 * 1024 * 1024;
 
+/** SHA-256 of a piece as {@link Piece.sha256} writes it. */
+export async function hashPiece(bytes: Uint8Array): Promise<string> {
+  const digest = await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>);
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
 /** A file of the model folder. */
 export interface ManifestFile {
   /** Name inside the folder, without directories that leave it. */
@@ -105,6 +176,9 @@ export interface PreviewMatrix {
   /** [3]. */
   bias: number[];
 }
+
+/** Name of the manifest inside a model folder. */
+export const MANIFEST_FILE = 'zoetrope.json';
 
 /** Contents of `zoetrope.json`: everything needed to plan, fetch, verify and run a model folder. */
 export interface Manifest {
@@ -169,9 +243,14 @@ export function componentShapes(manifest: Pick<Manifest, 'dit' | 'umt5' | 'vae'>
 
 /**
  * Checks that `entries` holds exactly the tensors of `shapes`, each plain with that shape or quantised to it.
- * Throws `bad-checkpoint` naming the first tensors that are missing, of a wrong shape, or unknown.
+ * Throws `bad-checkpoint` naming the first tensors that are missing, of a wrong shape, or unknown, and ending with `remedy`.
  */
-export function checkTensors(entries: ReadonlyMap<string, TensorEntry>, shapes: Shapes, what: string): void {
+export function checkTensors(
+  entries: ReadonlyMap<string, TensorEntry>,
+  shapes: Shapes,
+  what: string,
+  remedy = 'Import the checkpoint again.',
+): void {
   const problems: string[] = [];
   for (const [name, shape] of shapes) {
     const entry = entries.get(name);
@@ -199,8 +278,5 @@ export function checkTensors(entries: ReadonlyMap<string, TensorEntry>, shapes: 
   }
   if (problems.length === 0) return;
   const more = problems.length > 4 ? ` and ${problems.length - 4} more problems` : '';
-  throw new ZoetropeError(
-    'bad-checkpoint',
-    `${what}: ${problems.slice(0, 4).join('; ')}${more}. Import the checkpoint again.`,
-  );
+  throw new ZoetropeError('bad-checkpoint', `${what}: ${problems.slice(0, 4).join('; ')}${more}. ${remedy}`);
 }
