@@ -28,8 +28,11 @@ export interface ScheduleOptions {
   steps: number;
   /** Shift s of u -> s*u / (1 + (s - 1)*u), above 0; 1 leaves the levels as they are. */
   shift: number;
-  /** Share of the 1000 training timesteps from which the high-noise expert runs: 0.875 for Wan 2.2 T2V A14B, 0 for a model of one expert. */
-  boundary: number;
+  /**
+   * Fraction of the 1000 training timesteps from which on up the high-noise expert runs, 0 to 1: 0.875 for T2V A14B
+   * (Wan2.2 `wan/configs/wan_t2v_A14B.py`). Null for a model of one expert, which then runs every step as `high`.
+   */
+  boundary: number | null;
 }
 
 /** The table of a run of N steps. */
@@ -72,11 +75,12 @@ export function schedule({ solver, steps, shift, boundary }: ScheduleOptions): S
   if (!(shift > 0 && Number.isFinite(shift))) {
     throw new ZoetropeError('bad-request', `The shift is a number above 0, got ${shift}.`);
   }
-  if (!(boundary >= 0 && boundary <= 1)) {
-    throw new ZoetropeError('bad-request', `The expert boundary is a number from 0 to 1, got ${boundary}.`);
+  if (boundary !== null && !(boundary >= 0 && boundary <= 1)) {
+    throw new ZoetropeError('bad-request', `The expert boundary is a number from 0 to 1 or null, got ${boundary}.`);
   }
   const table = solver === 'euler' ? eulerTable(steps, shift) : truncatedTable(solver, steps, shift);
-  const highSteps = table.timesteps.filter((t) => t >= boundary * TRAIN_TIMESTEPS).length;
+  const switchTimestep = (boundary ?? 0) * TRAIN_TIMESTEPS;
+  const highSteps = table.timesteps.filter((t) => t >= switchTimestep).length;
   return { solver, ...table, highSteps };
 }
 

@@ -109,7 +109,7 @@ function interval(from: number, to: number): { h: number; expm1: number; scale: 
   return { h, expm1, scale: to / from, weight: -(1 - to) * expm1 };
 }
 
-/** lambda(to) - lambda(from). */
+/** lambda(to) - lambda(from). Lambda is -Infinity at noise level 1, where the coefficients above come out as their limits. */
 function lambdaStep(from: number, to: number): number {
   return Math.log(1 - to) - Math.log(to) - (Math.log(1 - from) - Math.log(from));
 }

@@ -14,7 +14,9 @@ export function applyStep(step: SolverStep, tensors: Tensors): void {
     const target = at(tensors, out);
     const distinct = new Set([target, ...read.map((term) => term.values)]);
     if (terms.length === 0 || terms.length > MAX_TERMS || distinct.size !== terms.length + 1) {
-      throw new Error(`${out} <- ${terms.map((term) => term.tensor)}: one to four distinct tensors, none of them ${out}`);
+      throw new Error(
+        `${out} <- ${terms.map((term) => term.tensor)}: one to four distinct tensors, none of them ${out}`,
+      );
     }
     for (let i = 0; i < target.length; i++) {
       let sum = 0;
@@ -24,7 +26,8 @@ export function applyStep(step: SolverStep, tensors: Tensors): void {
   }
   const from = step.renames.map((rename) => rename.from).sort();
   const to = step.renames.map((rename) => rename.to).sort();
-  if (new Set(from).size !== from.length || from.join() !== to.join()) throw new Error(`${from} -> ${to}: no permutation`);
+  if (new Set(from).size !== from.length || from.join() !== to.join())
+    throw new Error(`${from} -> ${to}: no permutation`);
   const moved = step.renames.map((rename) => [rename.to, at(tensors, rename.from)] as const);
   for (const [name, values] of moved) (tensors as Map<Slot, Float64Array | Float32Array>).set(name, values);
 }
