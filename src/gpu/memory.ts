@@ -28,6 +28,16 @@ export class GpuTensor implements Disposable {
     readonly sizeBytes: number,
   ) {}
 
+  /** The first bytes of the same buffer as a tensor of another shape; it does not own the buffer. */
+  view(shape: readonly number[]): GpuTensor {
+    const view = new GpuTensor(this.memory, this.buffer, this.type, shape, this.sizeBytes);
+    if (elementCount(shape) > elementCount(this.shape)) {
+      throw new ZoetropeError('internal', `A view [${shape}] is larger than its tensor [${this.shape}].`);
+    }
+    view.freed = true;
+    return view;
+  }
+
   /** Frees the buffer at once; work that was submitted before keeps its contents. Safe to call twice. */
   [Symbol.dispose](): void {
     if (this.freed) return;
