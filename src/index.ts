@@ -1,0 +1,172 @@
+import { proxy, type Remote, wrap } from 'comlink';
+import { messageOf, throwIfAborted, ZoetropeError } from './errors';
+import {
+  carryErrors,
+  type Engine,
+  type LogEntry,
+  type MemoryUse,
+  type ModelInfo,
+  type Preview,
+  type Progress,
+  type Timings,
+} from './protocol';
+import { parseRequest, type Request, type ResolvedRequest } from './request';
+
+export { type ErrorDetail, ZoetropeError, type ZoetropeErrorCode } from './errors';
+export type { LogEntry, MemoryUse, ModelInfo, Preview, Progress, Stage, Timings } from './protocol';
+export { type Request, type RequestField, type ResolvedRequest, requestFields } from './request';
+
+/** How to open a model. */
+export interface LoadOptions {
+  /** URL of a model folder, the one that holds `zoetrope.json`; relative to the page. */
+  model: string;
+  /** The engine's worker. Default: the one that ships with the package. */
+  worker?: Worker;
+}
+
+/** Per-job extras. */
+export interface GenerateOptions {
+  /** Ends the job with the code `aborted`, within a step. */
+  signal?: AbortSignal;
+  onProgress?: (progress: Progress) => void;
+  /** Called after every step with small pictures of the clip as it forms. Previews are made only when this is given. */
+  onPreview?: (preview: Preview) => void;
+  onLog?: (entry: LogEntry) => void;
+  /** Also give back the raw RGB24 frames. Default false. */
+  rgb24?: boolean;
+}
+
+/** A file in the shape of fal's answer; `url` is a blob URL that lives until `URL.revokeObjectURL` or the end of the page. */
+export interface VideoFile {
+  url: string;
+  content_type: string;
+  file_name: string;
+  file_size: number;
+  /** The bytes themselves. Not part of fal's answer. */
+  blob: Blob;
+}
+
+/** The endpoint's answer, and what we add to it: `timings`, `request`, `codec` and `frames`. */
+export interface Generation {
+  video: VideoFile;
+  /** The prompt that was used. */
+  prompt: string;
+  seed: number;
+  timings: Timings;
+  /** Every field as it was used. */
+  request: ResolvedRequest;
+  /** WebCodecs codec string of the video. */
+  codec: string;
+  /** Raw frames, RGB, 8 bits, row-major; only with {@link GenerateOptions.rgb24}. */
+  frames?: { width: number; height: number; count: number; rgb24: ArrayBuffer };
+}
+
+/** An opened model in a worker of its own. */
+export interface Zoetrope {
+  readonly model: ModelInfo;
+  /** Makes a video. Jobs run one after the other. Rejects with {@link ZoetropeError} only. */
+  generate(request: Request, options?: GenerateOptions): Promise<Generation>;
+  /** GPU buffers in bytes, now and at their highest. */
+  memory(): Promise<MemoryUse>;
+  /** Ends the worker; pending jobs reject with `worker-died`. */
+  close(): void;
+}
+
+carryErrors();
+
+/**
+ * Opens a model folder in a new worker. Throws `unsupported-device` without WebGPU, `unsupported-codec` without a video
+ * encoder, `unreadable-source`, `corrupt-data` or `bad-checkpoint` when the folder is not usable.
+ */
+export async function load({ model, worker = startWorker() }: LoadOptions): Promise<Zoetrope> {
+  const engine = wrap<Engine>(worker);
+  const death = watchDeath(worker);
+  /** comlink never settles calls to a dead worker, so every call races against its death. */
+  const call = <T>(pending: Promise<T>): Promise<T> => Promise.race([pending, death.promise]);
+  try {
+    const info = await call(engine.open(new URL(model, document.baseURI).href));
+    return {
+      model: info,
+      generate: (request, options) => generate(engine, call, request, options),
+      memory: () => call(engine.memory()),
+      close: () => {
+        worker.terminate();
+        death.kill('The engine was closed.');
+      },
+    };
+  } catch (error) {
+    worker.terminate();
+    throw error;
+  }
+}
+
+function startWorker(): Worker {
+  return new Worker(new URL('../workers/engine.ts', import.meta.url), { type: 'module', name: 'zoetrope' });
+}
+
+function watchDeath(worker: Worker): { promise: Promise<never>; kill: (why: string) => void } {
+  let kill: (why: string) => void = () => undefined;
+  const promise = new Promise<never>((_, reject) => {
+    kill = (why) => reject(new ZoetropeError('worker-died', `${why} Load the model again.`));
+    worker.addEventListener('error', (event) => {
+      // A failed script load has no message.
+      kill(`The engine's worker died: ${event.message || 'its script could not be loaded'}.`);
+    });
+    worker.addEventListener('messageerror', () => kill('A message from the engine could not be read.'));
+  });
+  promise.catch(() => undefined); // Nobody may be waiting when it dies.
+  return { promise, kill };
+}
+
+async function generate(
+  engine: Remote<Engine>,
+  call: <T>(pending: Promise<T>) => Promise<T>,
+  request: Request,
+  options: GenerateOptions = {},
+): Promise<Generation> {
+  const { signal, onProgress, onPreview, onLog, rgb24 = false } = options;
+  const checked = parseRequest(request);
+  throwIfAborted(signal);
+  const id = crypto.randomUUID();
+  const cancel = () => void engine.cancel(id).catch(() => undefined);
+  signal?.addEventListener('abort', cancel, { once: true });
+  const report = proxy({
+    progress: guard(onProgress),
+    preview: guard(onPreview),
+    log: guard(onLog),
+  });
+  try {
+    const made = await call(engine.generate(checked, { id, previews: onPreview !== undefined, rgb24 }, report));
+    const blob = new Blob([made.mp4], { type: made.contentType });
+    return {
+      video: {
+        url: URL.createObjectURL(blob),
+        content_type: made.contentType,
+        file_name: made.fileName,
+        file_size: blob.size,
+        blob,
+      },
+      prompt: made.prompt,
+      seed: made.seed,
+      timings: made.timings,
+      request: made.request,
+      codec: made.codec,
+      ...(made.rgb24 && {
+        frames: { width: made.width, height: made.height, count: made.frames, rgb24: made.rgb24 },
+      }),
+    };
+  } finally {
+    signal?.removeEventListener('abort', cancel);
+  }
+}
+
+/** A caller's callback must not end the job by throwing; what it throws is reported where uncaught errors go. */
+function guard<T>(callback: ((value: T) => void) | undefined): (value: T) => void {
+  return (value) => {
+    try {
+      callback?.(value);
+    } catch (error) {
+      reportError(error instanceof Error ? error : new Error(messageOf(error)));
+    }
+  };
+}

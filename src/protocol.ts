@@ -1,0 +1,158 @@
+import { transferHandlers } from 'comlink';
+import { type ErrorDetail, ZoetropeError, type ZoetropeErrorCode } from './errors';
+import type { Sizes } from './manifest';
+import type { AvailableParts, Request, ResolvedRequest } from './request';
+
+/** The one interface that crosses the worker boundary, and how errors cross it whole. */
+
+/** What a job is doing, in order. `load` fetches, verifies and uploads weights, and may come again at the expert switch. */
+export type Stage = 'load' | 'text' | 'diffusion' | 'decode';
+
+/** How far a job is. */
+export interface Progress {
+  stage: Stage;
+  /** Units done within the stage: bytes of `load`, prompts of `text`, steps of `diffusion`, frames of `decode`. */
+  done: number;
+  /** Units of the stage in all. */
+  total: number;
+  /** Share of the whole job's predicted work that is done, 0 to 1, never falling. */
+  fraction: number;
+  /** Milliseconds since the job began. */
+  elapsedMs: number;
+  /** Milliseconds that the rest will probably take; null until a pace is known. */
+  remainingMs: number | null;
+}
+
+/** A look at the video while it is still noise: one small picture for each latent frame, RGBA, row-major. */
+export interface Preview {
+  /** Steps done, from 1. */
+  step: number;
+  width: number;
+  height: number;
+  frames: Uint8ClampedArray<ArrayBuffer>[];
+}
+
+/** Something the caller may want to know that is neither progress nor an error, e.g. what a left-out field became. */
+export interface LogEntry {
+  level: 'info' | 'warning';
+  message: string;
+}
+
+/** Wall-clock milliseconds of a job's stages. */
+export interface Timings {
+  loadMs: number;
+  textMs: number;
+  diffusionMs: number;
+  decodeMs: number;
+  totalMs: number;
+}
+
+/** A model folder, opened: what the page shows and the request form needs. */
+export interface ModelInfo {
+  name: string;
+  variant: string;
+  license: string;
+  sizes: Sizes;
+  /** Settings to propose; the endpoint's defaults stay what they are. */
+  recommended: Partial<Request>;
+  /** Optional parts that are there. */
+  available: AvailableParts;
+  /** Bytes of all files. */
+  sizeBytes: number;
+  /** The GPU as the browser names it. */
+  gpu: string;
+  /** Whether half floats are used for attention. */
+  f16: boolean;
+}
+
+/** What the engine gives back for a request. */
+export interface GeneratedVideo {
+  mp4: ArrayBuffer;
+  /** E.g. `avc1.64000a`. */
+  codec: string;
+  contentType: 'video/mp4';
+  fileName: string;
+  width: number;
+  height: number;
+  frames: number;
+  framesPerSecond: number;
+  /** The prompt that was used. */
+  prompt: string;
+  seed: number;
+  /** Every field as it was used. */
+  request: ResolvedRequest;
+  timings: Timings;
+  /** Raw frames, RGB, 8 bits, row-major, one after the other; only when asked for. */
+  rgb24?: ArrayBuffer;
+}
+
+/** Callbacks of one job; each crosses the boundary as a comlink proxy. */
+export interface Report {
+  progress(progress: Progress): void;
+  preview(preview: Preview): void;
+  log(entry: LogEntry): void;
+}
+
+/** Extras of a job that are not part of the endpoint's request. */
+export interface JobOptions {
+  /** Identifies the job for {@link Engine.cancel}. */
+  id: string;
+  /** Make previews. */
+  previews: boolean;
+  /** Give back the raw frames too. */
+  rgb24: boolean;
+}
+
+/** Buffers on the GPU, in bytes, as the ledger counts them. */
+export interface MemoryUse {
+  liveBytes: number;
+  peakBytes: number;
+}
+
+/** The worker's side. Every rejection is a {@link ZoetropeError}. */
+export interface Engine {
+  /** Opens a model folder by URL and checks device and encoder; weights are loaded by the first job. */
+  open(modelUrl: string): Promise<ModelInfo>;
+  /** Makes a video. One job runs at a time; later ones wait. */
+  generate(request: Request, options: JobOptions, report: Report): Promise<GeneratedVideo>;
+  /** Ends a job with `aborted`: at once if it waits, after the dispatch in flight if it runs. */
+  cancel(id: string): void;
+  memory(): Promise<MemoryUse>;
+  /** Frees weights and the device. The next job makes them anew. */
+  reset(): Promise<void>;
+}
+
+interface ThrownValue {
+  value: unknown;
+}
+
+interface SerializedError {
+  zoetrope?: { code: ZoetropeErrorCode; message: string; detail: readonly ErrorDetail[]; stack: string | undefined };
+  other?: unknown;
+}
+
+/**
+ * Teaches comlink to carry {@link ZoetropeError} with its code and details; by itself it keeps name, message and stack only.
+ * Both sides of the boundary call this before they expose or wrap anything.
+ */
+export function carryErrors(): void {
+  const original = transferHandlers.get('throw')!;
+  transferHandlers.set('throw', {
+    canHandle: original.canHandle,
+    serialize(thrown: ThrownValue): [SerializedError, Transferable[]] {
+      const { value } = thrown;
+      if (value instanceof ZoetropeError) {
+        const { code, message, detail, stack } = value;
+        return [{ zoetrope: { code, message, detail, stack } }, []];
+      }
+      const [other, transferables] = original.serialize(thrown);
+      return [{ other }, transferables];
+    },
+    deserialize({ zoetrope, other }: SerializedError): never {
+      if (!zoetrope) return original.deserialize(other) as never;
+      const error = new ZoetropeError(zoetrope.code, zoetrope.message, { detail: zoetrope.detail });
+      if (zoetrope.stack) error.stack = zoetrope.stack;
+      throw error;
+    },
+  });
+}
