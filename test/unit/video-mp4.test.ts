@@ -1,0 +1,228 @@
+import { readFileSync } from 'node:fs';
+import { BufferSource, EncodedPacketSink, Input, MP4 } from 'mediabunny';
+import { describe, expect, it } from 'vitest';
+import type { VideoHost } from '../../src/video/encode';
+import { encodeMp4 } from '../../src/video/file';
+import { type EncoderSettings, encoderCandidates, timestampMicroseconds, type WriteMode } from '../../src/video/levels';
+import { createMp4Writer } from '../../src/video/mp4';
+
+interface Golden {
+  framesPerSecond: number;
+  width: number;
+  height: number;
+  decoderConfig: VideoDecoderConfig & { description: string; colorSpace: VideoColorSpaceInit };
+  chunks: { type: 'key' | 'delta'; timestamp: number; data: string }[];
+}
+const golden: Golden = JSON.parse(readFileSync(new URL('../golden/avc-64x64.json', import.meta.url), 'utf8'));
+const bytes = (base64: string) => new Uint8Array(Buffer.from(base64, 'base64'));
+const decoderConfig = (): VideoDecoderConfig => ({
+  ...golden.decoderConfig,
+  description: bytes(golden.decoderConfig.description),
+});
+
+function settingsFor(framesPerSecond: number, codec = 'avc'): EncoderSettings {
+  const { width, height } = golden;
+  return encoderCandidates({ width, height, framesPerSecond, quality: 'low', writeMode: 'balanced' }).find(
+    (candidate) => candidate.codec === codec,
+  )!;
+}
+
+/** A canned chunk at the time that the rate gives it. Its duration is missing, as some encoders leave it. */
+function chunk(index: number, framesPerSecond: number): EncodedVideoChunk {
+  const { type, data } = golden.chunks[index]!;
+  const contents = bytes(data);
+  return {
+    type,
+    timestamp: timestampMicroseconds(index, framesPerSecond),
+    duration: null,
+    byteLength: contents.byteLength,
+    copyTo: (destination: AllowSharedBufferSource) => (destination as Uint8Array).set(contents),
+  };
+}
+
+function write(
+  framesPerSecond: number,
+  writeMode: WriteMode,
+  config: VideoDecoderConfig = decoderConfig(),
+): ArrayBuffer {
+  const writer = createMp4Writer(settingsFor(framesPerSecond), writeMode);
+  golden.chunks.forEach((_, index) => {
+    writer.addChunk(chunk(index, framesPerSecond), index === 0 ? { decoderConfig: config } : {});
+  });
+  return writer.finalize();
+}
+
+/** What an independent demuxer reads. */
+async function read(file: ArrayBuffer) {
+  using input = new Input({ source: new BufferSource(file), formats: [MP4] });
+  const track = (await input.getPrimaryVideoTrack())!;
+  const packets = [];
+  for await (const packet of new EncodedPacketSink(track).packets()) packets.push(packet);
+  return {
+    packets,
+    codec: track.codec,
+    size: [track.displayWidth, track.displayHeight],
+    duration: await input.computeDuration(),
+    config: (await track.getDecoderConfig())!,
+    headerDuration: await input.getDurationFromMetadata(),
+    tracks: (await input.getTracks()).length,
+  };
+}
+
+/** Names of the top-level boxes, in order. */
+function boxes(file: ArrayBuffer): string[] {
+  const view = new DataView(file);
+  const names: string[] = [];
+  for (let at = 0; at < file.byteLength; ) {
+    names.push(String.fromCharCode(...new Uint8Array(file, at + 4, 4)));
+    const size = view.getUint32(at);
+    at += size === 1 ? Number(view.getBigUint64(at + 8)) : size;
+  }
+  return names;
+}
+
+/** Primaries, transfer, matrix and full-range flag of the `colr` box. */
+function colourBox(file: ArrayBuffer): number[] {
+  const at = Buffer.from(file).indexOf('colrnclx') + 8;
+  expect(at).toBeGreaterThan(8);
+  const view = new DataView(file, at);
+  return [view.getUint16(0), view.getUint16(2), view.getUint16(4), view.getUint8(6) >> 7];
+}
+
+describe('createMp4Writer', () => {
+  it('writes a file from which an independent demuxer gets every chunk back', async () => {
+    const { packets, codec, size, duration, headerDuration, config, tracks } = await read(write(16, 'balanced'));
+    expect(tracks).toBe(1);
+    expect(codec).toBe('avc');
+    expect(size).toEqual([64, 64]);
+    expect(packets).toHaveLength(17);
+    expect(packets.map(({ data }) => Buffer.from(data).toString('base64'))).toEqual(golden.chunks.map((c) => c.data));
+    expect(packets.map(({ type }) => type)).toEqual(golden.chunks.map((c) => c.type));
+    expect(packets.map(({ timestamp }) => timestamp)).toEqual(golden.chunks.map((_, index) => index / 16));
+    expect(duration).toBe(17 / 16);
+    expect(headerDuration).toBe(17 / 16);
+    expect(new Uint8Array(config.description as Uint8Array)).toEqual(bytes(golden.decoderConfig.description));
+  });
+
+  it('keeps exact frame times and the last frame’s length at rates that microseconds cannot hold', async () => {
+    for (const fps of [4, 7, 30, 59, 60, 300]) {
+      const { packets, duration } = await read(write(fps, 'balanced'));
+      packets.forEach(({ timestamp, duration: length }, index) => {
+        expect(timestamp, `${fps} fps`).toBeCloseTo(index / fps, 9);
+        expect(length, `${fps} fps`).toBeCloseTo(1 / fps, 9);
+      });
+      expect(duration).toBeCloseTo(17 / fps, 9);
+    }
+  });
+
+  it('falls back to fine ticks for a rate that is no whole number', async () => {
+    const { packets, duration } = await read(write(23.976, 'balanced'));
+    expect(packets).toHaveLength(17);
+    expect(duration).toBeCloseTo(17 / 23.976, 4);
+  });
+
+  it('puts the index first, but last when fast', () => {
+    expect(boxes(write(16, 'balanced'))).toEqual(['ftyp', 'moov', 'mdat']);
+    expect(boxes(write(16, 'small'))).toEqual(['ftyp', 'moov', 'mdat']);
+    expect(boxes(write(16, 'fast'))).toEqual(['ftyp', 'mdat', 'moov']);
+  });
+
+  it('reads back the same either way', async () => {
+    const [first, last] = [await read(write(16, 'small')), await read(write(16, 'fast'))];
+    expect(last.packets.map(({ data }) => data)).toEqual(first.packets.map(({ data }) => data));
+    expect(last.duration).toBe(first.duration);
+  });
+
+  it('states BT.709 limited where the encoder says nothing or leaves gaps, else what the encoder says', () => {
+    const limited = { primaries: 'bt709', transfer: 'bt709', matrix: 'bt709', fullRange: false };
+    const { colorSpace: _, ...silent } = decoderConfig();
+    const stated = (colorSpace: object | undefined) =>
+      colourBox(write(16, 'balanced', { ...silent, ...(colorSpace ? { colorSpace } : {}) }));
+    // Code points of ITU-T H.273: 1 is BT.709 for all three.
+    expect(stated(undefined)).toEqual([1, 1, 1, 0]);
+    expect(stated({ ...limited, transfer: null })).toEqual([1, 1, 1, 0]);
+    expect(stated({ ...limited, fullRange: null })).toEqual([1, 1, 1, 0]);
+    expect(stated({ ...limited, transfer: 'iec61966-2-1', fullRange: true })).toEqual([1, 13, 1, 1]);
+  });
+
+  it('gives a single frame its length', async () => {
+    const writer = createMp4Writer(settingsFor(16), 'balanced');
+    writer.addChunk(chunk(0, 16), { decoderConfig: decoderConfig() });
+    const { duration, headerDuration } = await read(writer.finalize());
+    expect(duration).toBe(1 / 16);
+    expect(headerDuration).toBe(1 / 16);
+  });
+
+  it('refuses a first chunk that no decoder could start from', () => {
+    const { description: _, ...bare } = decoderConfig();
+    const first = (codec: string, metadata: EncodedVideoChunkMetadata | undefined) => () =>
+      createMp4Writer(settingsFor(16, codec), 'balanced').addChunk(chunk(0, 16), metadata);
+    const failed = expect.objectContaining({ code: 'encoding-failed' });
+    expect(first('avc', undefined)).toThrowError(failed);
+    expect(first('avc', {})).toThrowError(failed);
+    expect(first('avc', { decoderConfig: bare })).toThrowError(/avcC/);
+    expect(first('vp9', { decoderConfig: { codec: 'vp09.00.10.08' } })).not.toThrow();
+  });
+
+  it('refuses a file that does not start at zero, and one without chunks', () => {
+    const writer = createMp4Writer(settingsFor(16), 'balanced');
+    const failed = expect.objectContaining({ code: 'encoding-failed' });
+    expect(() => writer.addChunk(chunk(8, 16), { decoderConfig: decoderConfig() })).toThrowError(failed);
+    expect(() => createMp4Writer(settingsFor(16), 'balanced').finalize()).toThrowError(failed);
+  });
+});
+
+describe('encodeMp4', () => {
+  /** An encoder that answers with the canned chunks. */
+  class Replay extends EventTarget {
+    state: CodecState = 'unconfigured';
+    encodeQueueSize = 0;
+    private next = 0;
+    constructor(private readonly init: VideoEncoderInit) {
+      super();
+    }
+    configure(): void {
+      this.state = 'configured';
+    }
+    encode(): void {
+      const metadata = this.next === 0 ? { decoderConfig: decoderConfig() } : {};
+      this.init.output(chunk(this.next++, golden.framesPerSecond), metadata);
+    }
+    async flush(): Promise<void> {}
+    close(): void {
+      this.state = 'closed';
+    }
+  }
+  const host = {
+    VideoEncoder: Replay,
+    VideoFrame: class {
+      close() {}
+    },
+  } as unknown as VideoHost;
+
+  it('says what is in the file it made', async () => {
+    async function* frames() {
+      for (const _ of golden.chunks) yield { width: 64, height: 64, data: new Uint8Array((64 * 64 * 3) / 2) };
+    }
+    const progress: number[] = [];
+    const video = await encodeMp4(
+      frames(),
+      { host, settings: settingsFor(16), frameCount: 17, writeMode: 'balanced' },
+      undefined,
+      (encoded) => progress.push(encoded),
+    );
+    expect(video).toMatchObject({
+      codec: 'avc',
+      codecString: golden.decoderConfig.codec,
+      width: 64,
+      height: 64,
+      frames: 17,
+      framesPerSecond: 16,
+      durationSeconds: 17 / 16,
+    });
+    expect(progress.at(-1)).toBe(17);
+    const { packets, duration } = await read(video.data);
+    expect(packets).toHaveLength(17);
+    expect(duration).toBe(video.durationSeconds);
+  });
+});
