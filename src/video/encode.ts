@@ -175,8 +175,7 @@ export async function encodeFrames(
     if (index !== frameCount) {
       throw new ZoetropeError('internal', `The encoder was promised ${frameCount} frames and got ${index}.`);
     }
-    await attempt(() => Promise.race([encoder.flush(), stopped]));
-    if (failure) throw failure;
+    await attempt(() => Promise.race([stopped, encoder.flush()]));
     if (chunks !== frameCount) throw encodingFailed(settings, `gave ${chunks} chunks for ${frameCount} frames`);
   } finally {
     signal?.removeEventListener('abort', onAbort);
