@@ -1,0 +1,148 @@
+import { messageOf, ZoetropeError } from '../errors';
+import { type ByteSource, checkPath, type Folder } from '../manifest';
+
+/** Largest file that is kept whole when its server does not answer ranges. */
+const MAX_WHOLE_BYTES = 64 * 1024 * 1024;
+
+/** `fetch` of the host. */
+export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
+
+function unreadable(url: string, why: string, cause?: unknown): ZoetropeError {
+  return new ZoetropeError('unreadable-source', `${url} ${why}`, cause === undefined ? {} : { cause });
+}
+
+/** `bytes 0-0/1234` to numbers; undefined for anything else, an unknown total included. */
+function parseContentRange(value: string | null): { begin: number; end: number; total: number } | undefined {
+  const match = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(value?.trim() ?? '');
+  if (!match) return undefined;
+  const [begin, last, total] = match.slice(1).map(Number) as [number, number, number];
+  return { begin, end: last + 1, total };
+}
+
+/** Reads a body to its end, refusing more than `limitBytes` before holding it. */
+async function readBody(url: string, response: Response, limitBytes: number): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let sizeBytes = 0;
+  const reader = response.body?.getReader();
+  try {
+    while (reader) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      sizeBytes += value.length;
+      if (sizeBytes > limitBytes) {
+        await reader.cancel();
+        throw unreadable(url, `sent more than the ${limitBytes} bytes expected.`);
+      }
+      parts.push(value);
+    }
+  } catch (error) {
+    if (error instanceof ZoetropeError) throw error;
+    throw unreadable(url, `broke off after ${sizeBytes} bytes: ${messageOf(error)}. Try again.`, error);
+  }
+  const bytes = new Uint8Array(sizeBytes);
+  let filled = 0;
+  for (const part of parts) {
+    bytes.set(part, filled);
+    filled += part.length;
+  }
+  return bytes;
+}
+
+/** A file on a server that answers Range requests. */
+class RangedFile implements ByteSource {
+  constructor(
+    private readonly request: (range: string) => Promise<Response>,
+    private readonly url: string,
+    readonly sizeBytes: number,
+  ) {}
+
+  async read(begin: number, end: number): Promise<Uint8Array> {
+    if (begin === end) return new Uint8Array(0);
+    const response = await this.request(`bytes=${begin}-${end - 1}`);
+    if (response.status === 206) {
+      const range = parseContentRange(response.headers.get('Content-Range'));
+      if (range && (range.begin !== begin || range.end !== end || range.total !== this.sizeBytes)) {
+        await response.body?.cancel();
+        throw unreadable(
+          this.url,
+          `answered bytes ${range.begin} to ${range.end} of ${range.total}; ${begin} to ${end} of ${this.sizeBytes} were asked for. If the file has changed, load the model again.`,
+        );
+      }
+      return this.#whole(await readBody(this.url, response, end - begin), begin, end);
+    }
+    // A server may stop honouring ranges, a cache in between for instance. The part asked for is still in the answer.
+    const bytes = await readBody(this.url, response, Math.min(this.sizeBytes, MAX_WHOLE_BYTES));
+    if (bytes.length !== this.sizeBytes) {
+      throw unreadable(this.url, `sent ${bytes.length} bytes; the file has ${this.sizeBytes}.`);
+    }
+    return bytes.subarray(begin, end);
+  }
+
+  #whole(bytes: Uint8Array, begin: number, end: number): Uint8Array {
+    if (bytes.length === end - begin) return bytes;
+    throw unreadable(this.url, `sent ${bytes.length} bytes for the range ${begin} to ${end}. Try again.`);
+  }
+}
+
+/** Sends a GET and refuses every status that holds no bytes of the file. */
+async function get(fetch: Fetch, url: string, range: string, signal: AbortSignal | undefined): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(url, { headers: { Range: range }, ...(signal && { signal }) });
+  } catch (error) {
+    if (signal?.aborted) throw new ZoetropeError('aborted', `Reading ${url} was cancelled.`, { cause: error });
+    throw unreadable(url, `cannot be reached: ${messageOf(error)}.`, error);
+  }
+  if (response.status === 200 || response.status === 206 || response.status === 416) return response;
+  await response.body?.cancel();
+  const hint = response.status === 404 ? ' Check the address of the model folder.' : '';
+  throw unreadable(url, `answered ${response.status} ${response.statusText}.${hint}`);
+}
+
+async function openUrl(fetch: Fetch, url: string, signal: AbortSignal | undefined): Promise<ByteSource> {
+  const request = (range: string) => get(fetch, url, range, signal);
+  const response = await request('bytes=0-0');
+  if (response.status === 206) {
+    await response.body?.cancel();
+    const range = parseContentRange(response.headers.get('Content-Range'));
+    if (!range) {
+      // Across origins the header shows only if the server exposes it.
+      throw unreadable(url, 'answered a range without a readable Content-Range. The server must expose that header.');
+    }
+    return new RangedFile(request, url, range.total);
+  }
+  if (response.status === 416) {
+    // Only an empty file has no byte 0.
+    await response.body?.cancel();
+    return { sizeBytes: 0, read: async () => new Uint8Array(0) };
+  }
+  const stated = Number(response.headers.get('Content-Length') ?? 0);
+  if (stated > MAX_WHOLE_BYTES) {
+    await response.body?.cancel();
+    throw unreadable(
+      url,
+      `has ${stated} bytes and its server does not answer Range requests, which files above ${MAX_WHOLE_BYTES} bytes need.`,
+    );
+  }
+  const bytes = await readBody(url, response, MAX_WHOLE_BYTES);
+  return { sizeBytes: bytes.length, read: async (begin, end) => bytes.subarray(begin, end) };
+}
+
+export interface HttpOptions {
+  /** Default: the global `fetch`. */
+  fetch?: Fetch;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * A folder on a web server, read by Range requests. Where the server answers with the whole file instead, files up to 64 MiB are kept whole and larger
+ * ones refused. Every answer must have the length asked for; what the bytes are worth is for hashes to say.
+ * @param base URL of the folder, with or without the final slash.
+ */
+export function httpFolder(base: string, options: HttpOptions = {}): Folder {
+  const { fetch = (url, init) => globalThis.fetch(url, init), signal } = options;
+  const root = base.endsWith('/') ? base : `${base}/`;
+  return {
+    open: (path) => openUrl(fetch, root + checkPath(path, 'The model'), signal),
+  };
+}

@@ -1,0 +1,214 @@
+import * as z from 'zod/mini';
+import { checkDitConfig } from '../config';
+import { messageOf, ZoetropeError } from '../errors';
+import {
+  type ComponentName,
+  checkPath,
+  checkTensors,
+  componentShapes,
+  MANIFEST_FILE,
+  MAX_PIECE_BYTES,
+  type Manifest,
+  type ManifestFile,
+  matrixStorage,
+  SCALES_SUFFIX,
+  type ShardTensor,
+  type TensorEntry,
+  tensorBytes,
+  ZERO_POINTS_SUFFIX,
+} from '../manifest';
+
+/** Largest manifest read. That of A14B, with 3,600 tensors and 1,300 pieces, has about 0.7 MB. */
+export const MAX_MANIFEST_BYTES = 16 * 1024 * 1024;
+
+/** Largest width, depth or count in a configuration; bounds the work that a hostile manifest can ask for. */
+const MAX_WIDTH = 2 ** 24;
+const MAX_LAYERS = 512;
+const SIZE_MULTIPLE = 16;
+const MAX_SIDE = 4096;
+
+const count = (max: number) => z.int().check(z.minimum(1), z.maximum(max));
+const width = count(MAX_WIDTH);
+const text = z.string().check(z.minLength(1), z.maxLength(200));
+const byteCount = z.int().check(z.minimum(0));
+const side = z.int().check(z.minimum(SIZE_MULTIPLE), z.maximum(MAX_SIDE), z.multipleOf(SIZE_MULTIPLE));
+const size = z.tuple([side, side]);
+const ratios = z.object({ '16:9': size, '9:16': size, '1:1': size });
+const epsilon = z.number().check(z.positive(), z.maximum(1));
+
+const tensorSchema = z.object({
+  dtype: z.enum(['F32', 'F16', 'BF16', 'U8']),
+  shape: z.array(z.int().check(z.minimum(0))).check(z.maxLength(8)),
+  range: z.tuple([byteCount, byteCount]),
+});
+
+const fileSchema = z.object({
+  path: z.string(),
+  sizeBytes: byteCount,
+  pieces: z.array(
+    z.object({
+      sizeBytes: count(MAX_PIECE_BYTES),
+      sha256: z.string().check(z.regex(/^[0-9a-f]{64}$/, 'must be 64 lower-case hexadecimal digits')),
+    }),
+  ),
+  tensors: z.optional(z.record(z.string(), tensorSchema)),
+});
+
+const files = z.array(fileSchema).check(z.minLength(1));
+
+const manifestSchema = z.object({
+  format: z.literal(1),
+  name: text,
+  license: text,
+  variant: z.enum(['a14b', '14b', '1.3b', 'custom']),
+  quantization: z.enum(['q4', 'q8', 'f16']),
+  dit: z.object({
+    dim: width,
+    ffnDim: width,
+    numHeads: count(1024),
+    numLayers: count(MAX_LAYERS),
+    inChannels: count(1024),
+    outChannels: count(1024),
+    freqDim: width,
+    textDim: width,
+    textLen: count(4096),
+    eps: epsilon,
+  }),
+  umt5: z.object({
+    vocabSize: width,
+    dModel: width,
+    dKv: count(4096),
+    numHeads: count(1024),
+    dFf: width,
+    numLayers: count(MAX_LAYERS),
+    relativeBuckets: count(1024),
+    relativeMaxDistance: width,
+    eps: epsilon,
+  }),
+  vae: z.object({
+    baseDim: count(4096),
+    zDim: count(1024),
+    dimMult: z.array(count(64)).check(z.minLength(1), z.maxLength(8)),
+    numResBlocks: count(64),
+    temporalUpsample: z.array(z.boolean()),
+    latentsMean: z.array(z.number()),
+    latentsStd: z.array(z.number().check(z.positive())),
+  }),
+  boundary: z.nullable(z.number().check(z.gt(0), z.lt(1))),
+  sizes: z.object({ '480p': ratios, '580p': ratios, '720p': ratios }),
+  recommended: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
+  preview: z.object({
+    weights: z.array(z.array(z.number()).check(z.length(3))),
+    bias: z.array(z.number()).check(z.length(3)),
+  }),
+  components: z.object({
+    tokenizer: files,
+    text_encoder: files,
+    high: files,
+    low: z.optional(files),
+    vae: files,
+  }),
+});
+
+function refuse(message: string): never {
+  throw new ZoetropeError('bad-checkpoint', `${MANIFEST_FILE}: ${message}`);
+}
+
+/** Numbers that must agree with each other, beyond what the schema sees. */
+function checkNumbers({ dit, umt5, vae, preview, boundary, components }: Manifest): void {
+  checkDitConfig(dit, MANIFEST_FILE);
+  if (dit.textDim !== umt5.dModel) refuse(`text_dim is ${dit.textDim}, the text encoder gives ${umt5.dModel}.`);
+  if (dit.inChannels !== vae.zDim) refuse(`the transformer has ${dit.inChannels} channels, the VAE ${vae.zDim}.`);
+  const lists = [vae.latentsMean.length, vae.latentsStd.length, preview.weights.length];
+  if (lists.some((length) => length !== vae.zDim)) {
+    refuse(`latentsMean, latentsStd and the preview must have ${vae.zDim} entries, got ${lists.join(', ')}.`);
+  }
+  if (vae.temporalUpsample.length !== vae.dimMult.length - 1) {
+    refuse(`temporalUpsample must have ${vae.dimMult.length - 1} entries, got ${vae.temporalUpsample.length}.`);
+  }
+  if ((boundary === null) !== (components.low === undefined)) {
+    refuse('a boundary and a "low" component belong together; one of them is missing.');
+  }
+}
+
+function checkFile(file: ManifestFile, hasTensors: boolean): void {
+  const { path, sizeBytes, pieces, tensors } = file;
+  checkPath(path, MANIFEST_FILE);
+  const sum = pieces.reduce((total, piece) => total + piece.sizeBytes, 0);
+  if (sum !== sizeBytes) refuse(`${path} has ${sizeBytes} bytes, its pieces ${sum}.`);
+  if ((tensors !== undefined) !== hasTensors) refuse(`${path} ${hasTensors ? 'lists no' : 'must not list'} tensors.`);
+  const byPosition = Object.entries(tensors ?? {}).sort(([, a], [, b]) => a.range[0] - b.range[0]);
+  let end = 0;
+  for (const [name, tensor] of byPosition) {
+    const [begin, next] = tensor.range;
+    if (next > sizeBytes || tensorBytes(tensor) !== next - begin) {
+      refuse(`"${name}" of ${tensor.dtype} [${tensor.shape}] cannot lie at bytes ${begin} to ${next} of ${path}.`);
+    }
+    if (begin < end) refuse(`"${name}" overlaps another tensor of ${path}.`);
+    end = next;
+  }
+}
+
+/** Scales and zero points must fit the quantised matrix that they belong to; `checkTensors` looks at the matrices. */
+function checkQuantization(entries: ReadonlyMap<string, TensorEntry>, component: ComponentName): void {
+  for (const [name, { dtype, shape }] of entries) {
+    const suffix = [SCALES_SUFFIX, ZERO_POINTS_SUFFIX].find((end) => name.endsWith(end));
+    if (suffix === undefined) continue;
+    const owner = name.slice(0, -suffix.length);
+    const { rows, columns, bits } = matrixStorage(entries, owner);
+    if (bits > 8) refuse(`${component}: "${name}" belongs to "${owner}", which is not quantised.`);
+    const blocks = entries.get(owner)!.shape[1]!;
+    const isScales = suffix === SCALES_SUFFIX;
+    const expected = isScales ? [rows, blocks] : [rows, Math.ceil((blocks * bits) / 8)];
+    const right = isScales ? dtype === 'F16' || dtype === 'F32' : dtype === 'U8';
+    if (!right || shape.length !== 2 || shape[0] !== expected[0] || shape[1] !== expected[1]) {
+      refuse(`${component}: "${name}" of ${dtype} [${shape}] does not fit a matrix of ${rows} x ${columns}.`);
+    }
+  }
+}
+
+/** Tensors of a component's shards, by name. Throws when two shards hold the same. */
+export function componentTensors(componentFiles: readonly ManifestFile[]): Map<string, ShardTensor & { path: string }> {
+  const tensors = new Map<string, ShardTensor & { path: string }>();
+  for (const { path, tensors: own } of componentFiles) {
+    for (const [name, tensor] of Object.entries(own ?? {})) {
+      if (tensors.has(name)) refuse(`${path} and ${tensors.get(name)!.path} both hold "${name}".`);
+      tensors.set(name, { ...tensor, path });
+    }
+  }
+  return tensors;
+}
+
+/**
+ * Reads and validates `zoetrope.json` from bytes that nobody vouches for: structure, limits, paths, piece sums, tensor ranges, and that every
+ * component holds exactly the tensors that the configuration needs. Throws `bad-checkpoint` with the first problem.
+ */
+export function parseManifest(bytes: Uint8Array): Manifest {
+  let json: unknown;
+  try {
+    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (error) {
+    refuse(`this is not JSON (${messageOf(error)}). Check that the address is that of a model folder.`);
+  }
+  const parsed = z.safeParse(manifestSchema, json);
+  if (!parsed.success) {
+    const { path, message } = parsed.error.issues[0]!;
+    refuse(`${path.join('.') || 'the top level'}: ${message}. Import the checkpoint again.`);
+  }
+  const manifest = parsed.data as Manifest;
+  checkNumbers(manifest);
+  const paths = new Set([MANIFEST_FILE]);
+  for (const [component, componentFiles] of Object.entries(manifest.components) as [ComponentName, ManifestFile[]][]) {
+    for (const file of componentFiles) {
+      checkFile(file, component !== 'tokenizer');
+      // Some disks do not tell case apart.
+      const key = file.path.toLowerCase();
+      if (paths.has(key)) refuse(`the file ${file.path} is listed twice.`);
+      paths.add(key);
+    }
+    const tensors = componentTensors(componentFiles);
+    checkTensors(tensors, componentShapes(manifest, component), `${MANIFEST_FILE}: ${component}`);
+    checkQuantization(tensors, component);
+  }
+  return manifest;
+}

@@ -1,0 +1,262 @@
+import { throwIfAborted, ZoetropeError } from '../errors';
+import {
+  type ByteSource,
+  type ComponentName,
+  type Folder,
+  hashPiece,
+  MANIFEST_FILE,
+  type Manifest,
+  type ManifestFile,
+  type RangedTensorSource,
+  type ShardTensor,
+  tensorBytes,
+} from '../manifest';
+import { componentTensors, MAX_MANIFEST_BYTES, parseManifest } from './manifest-reader';
+
+/** Verified pieces kept for the next tensor: four of the largest. Tensors lie in the order of use, so each piece is fetched once. */
+const CACHE_BYTES = 64 * 1024 * 1024;
+
+/** How much of a component has been fetched and verified. */
+export interface VerifyProgress {
+  component: ComponentName;
+  doneBytes: number;
+  totalBytes: number;
+}
+
+export interface OpenModelOptions {
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: VerifyProgress) => void) | undefined;
+}
+
+/** A component whose bytes come from verified pieces only. Every array handed out is the caller's own. */
+export interface VerifiedComponent extends RangedTensorSource {
+  /** A whole file, e.g. `tokenizer.json`. */
+  readFile(path: string): Promise<Uint8Array>;
+  /** Frees the cached pieces. Reading again is allowed and fetches again. */
+  release(): void;
+}
+
+/** A model folder whose manifest is valid. */
+export interface VerifiedModel {
+  readonly manifest: Manifest;
+  /** Bytes of all files together, the manifest aside. */
+  readonly sizeBytes: number;
+  /**
+   * Opens a component without fetching anything yet. Throws `missing-component` when the model has none of that name.
+   * @param options default: those given to {@link openModel}.
+   */
+  component(name: ComponentName, options?: OpenModelOptions): VerifiedComponent;
+}
+
+/** One file of the folder: which piece holds a byte, and the pieces themselves, each checked against its hash when it comes. */
+class VerifiedFile {
+  #source: Promise<ByteSource> | undefined;
+  /** First byte of each piece, and the file's size at the end. */
+  readonly #begins: number[] = [0];
+
+  constructor(
+    private readonly folder: Folder,
+    readonly file: ManifestFile,
+  ) {
+    for (const piece of file.pieces) this.#begins.push(this.#begins[this.#begins.length - 1]! + piece.sizeBytes);
+  }
+
+  /** Index of the piece that holds a byte. */
+  pieceAt(position: number): number {
+    let low = 0;
+    let high = this.file.pieces.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.#begins[middle]! <= position) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+
+  beginOf(piece: number): number {
+    return this.#begins[piece]!;
+  }
+
+  /** Fetches a piece. Throws `corrupt-data` when its length or hash is not what the manifest states. */
+  async fetch(index: number): Promise<Uint8Array> {
+    const { path, pieces } = this.file;
+    const piece = pieces[index]!;
+    const source = await this.#open();
+    const begin = this.#begins[index]!;
+    const bytes = await source.read(begin, begin + piece.sizeBytes);
+    const sha256 = bytes.length === piece.sizeBytes ? await hashPiece(bytes) : undefined;
+    if (sha256 === piece.sha256) return bytes;
+    const got = sha256 === undefined ? `${bytes.length} bytes` : `SHA-256 ${sha256.slice(0, 12)}…`;
+    const stated = sha256 === undefined ? `${piece.sizeBytes}` : `${piece.sha256.slice(0, 12)}…`;
+    throw new ZoetropeError(
+      'corrupt-data',
+      `${path}: piece ${index + 1} of ${pieces.length} (bytes ${begin} to ${begin + piece.sizeBytes}) has ${got}, ${MANIFEST_FILE} states ${stated}. Download or import the model again.`,
+    );
+  }
+
+  async #open(): Promise<ByteSource> {
+    const { path, sizeBytes, pieces } = this.file;
+    this.#source ??= this.folder.open(path);
+    let source: ByteSource;
+    try {
+      source = await this.#source;
+    } catch (error) {
+      this.#source = undefined; // The next read tries again.
+      throw error;
+    }
+    if (source.sizeBytes !== sizeBytes) {
+      const broken = this.pieceAt(Math.min(source.sizeBytes, sizeBytes)) + 1;
+      throw new ZoetropeError(
+        'corrupt-data',
+        `${path} has ${source.sizeBytes} bytes, ${MANIFEST_FILE} states ${sizeBytes}: piece ${broken} of ${pieces.length} is not as stated. Download or import the model again.`,
+      );
+    }
+    return source;
+  }
+}
+
+function bytesOf(files: readonly ManifestFile[]): number {
+  return files.reduce((sum, file) => sum + file.sizeBytes, 0);
+}
+
+/** A verified piece, there or on its way, so that two readers share one fetch. */
+interface CachedPiece {
+  bytes: Promise<Uint8Array>;
+  sizeBytes: number;
+}
+
+class Component implements VerifiedComponent {
+  readonly entries: ReadonlyMap<string, ShardTensor & { path: string }>;
+  readonly #files: ReadonlyMap<string, VerifiedFile>;
+  /** By "path index", the least recently used first. */
+  readonly #cache = new Map<string, CachedPiece>();
+  #cachedBytes = 0;
+  readonly #seen = new Set<string>();
+  #doneBytes = 0;
+  readonly #totalBytes: number;
+
+  constructor(
+    folder: Folder,
+    private readonly name: ComponentName,
+    files: readonly ManifestFile[],
+    private readonly options: OpenModelOptions,
+  ) {
+    this.entries = componentTensors(files);
+    this.#files = new Map(files.map((file) => [file.path, new VerifiedFile(folder, file)]));
+    this.#totalBytes = bytesOf(files);
+  }
+
+  async read(name: string): Promise<Uint8Array> {
+    return this.readRange(name, 0, tensorBytes(this.#entry(name)));
+  }
+
+  async readRange(name: string, begin: number, end: number): Promise<Uint8Array> {
+    const { path, range } = this.#entry(name);
+    if (!(begin >= 0 && begin <= end && range[0] + end <= range[1])) {
+      throw new ZoetropeError(
+        'internal',
+        `Bytes ${begin} to ${end} of tensor "${name}" were asked for; it has ${range[1] - range[0]}.`,
+      );
+    }
+    return this.#assemble(path, range[0] + begin, range[0] + end);
+  }
+
+  async readFile(path: string): Promise<Uint8Array> {
+    const file = this.#files.get(path);
+    if (!file) throw new ZoetropeError('internal', `${path} is not a file of the component "${this.name}".`);
+    return this.#assemble(path, 0, file.file.sizeBytes);
+  }
+
+  release(): void {
+    this.#cache.clear();
+    this.#cachedBytes = 0;
+  }
+
+  #entry(name: string): ShardTensor & { path: string } {
+    const entry = this.entries.get(name);
+    if (!entry) throw new ZoetropeError('internal', `Tensor "${name}" is not in the component "${this.name}".`);
+    return entry;
+  }
+
+  /** Copies bytes out of verified pieces. */
+  async #assemble(path: string, begin: number, end: number): Promise<Uint8Array> {
+    const file = this.#files.get(path)!;
+    const bytes = new Uint8Array(end - begin);
+    for (let at = begin; at < end; ) {
+      throwIfAborted(this.options.signal);
+      const index = file.pieceAt(at);
+      const piece = await this.#piece(file, index);
+      const from = at - file.beginOf(index);
+      const part = piece.subarray(from, from + end - at);
+      bytes.set(part, at - begin);
+      at += part.length;
+    }
+    return bytes;
+  }
+
+  #piece(file: VerifiedFile, index: number): Promise<Uint8Array> {
+    const key = `${file.file.path} ${index}`;
+    let piece = this.#cache.get(key);
+    if (piece) {
+      this.#cache.delete(key);
+    } else {
+      const { sizeBytes } = file.file.pieces[index]!;
+      const fetched: CachedPiece = { bytes: file.fetch(index), sizeBytes };
+      fetched.bytes.then(
+        () => this.#report(key, sizeBytes),
+        () => {
+          // A failed piece must not be remembered: the next read tries again.
+          if (this.#cache.get(key) === fetched) this.#drop(key, fetched);
+        },
+      );
+      this.#cachedBytes += sizeBytes;
+      piece = fetched;
+    }
+    this.#cache.set(key, piece);
+    for (const [oldKey, old] of this.#cache) {
+      if (this.#cachedBytes <= CACHE_BYTES || old === piece) break;
+      this.#drop(oldKey, old);
+    }
+    return piece.bytes;
+  }
+
+  #report(key: string, sizeBytes: number): void {
+    if (this.#seen.has(key)) return;
+    this.#seen.add(key);
+    this.#doneBytes += sizeBytes;
+    this.options.onProgress?.({ component: this.name, doneBytes: this.#doneBytes, totalBytes: this.#totalBytes });
+  }
+
+  #drop(key: string, piece: CachedPiece): void {
+    this.#cache.delete(key);
+    this.#cachedBytes -= piece.sizeBytes;
+  }
+}
+
+/**
+ * Opens a model folder: reads and validates its manifest and nothing else. Bytes of the components are fetched when they are read, a piece at a time,
+ * and handed on only after their SHA-256 matched. Throws `bad-checkpoint` for a manifest that is wrong, `unreadable-source` for what cannot
+ * be read, and from the components `corrupt-data`, naming file and piece.
+ */
+export async function openModel(folder: Folder, options: OpenModelOptions = {}): Promise<VerifiedModel> {
+  throwIfAborted(options.signal);
+  const source = await folder.open(MANIFEST_FILE);
+  if (source.sizeBytes > MAX_MANIFEST_BYTES) {
+    throw new ZoetropeError(
+      'bad-checkpoint',
+      `${MANIFEST_FILE} has ${source.sizeBytes} bytes; a manifest has at most ${MAX_MANIFEST_BYTES}. Check the address.`,
+    );
+  }
+  const manifest = parseManifest(await source.read(0, source.sizeBytes));
+  return {
+    manifest,
+    sizeBytes: Object.values(manifest.components).reduce((sum, files) => sum + bytesOf(files), 0),
+    component(name, own = options) {
+      const files = manifest.components[name];
+      if (!files) {
+        throw new ZoetropeError('missing-component', `The model "${manifest.name}" has no component "${name}".`);
+      }
+      return new Component(folder, name, files, own);
+    },
+  };
+}
