@@ -32,6 +32,8 @@ export interface Gpu {
   readonly memory: GpuMemory;
   /** Vendor, architecture and description as the browser tells them. */
   readonly name: string;
+  /** The adapter is a CPU driver (SwiftShader, lavapipe): dispatches are kept small. */
+  readonly cpu: boolean;
   /** `shader-f16` is on and wanted. */
   readonly f16: boolean;
   /** `subgroups` is on. */
@@ -100,6 +102,7 @@ function watch(device: GPUDevice, info: GPUAdapterInfo): Gpu {
     device,
     memory: new GpuMemory(device),
     name: [info.vendor, info.architecture, info.description].filter(Boolean).join(' ') || 'unnamed adapter',
+    cpu: /swiftshader|llvmpipe|lavapipe/i.test(`${info.architecture} ${info.description} ${info.device}`),
     f16: device.features.has('shader-f16'),
     subgroups: device.features.has('subgroups'),
     timestamps: device.features.has('timestamp-query'),

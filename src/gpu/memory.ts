@@ -111,6 +111,22 @@ export class GpuMemory {
     this.device.queue.submit([encoder.finish()]);
   }
 
+  /** Copies `count` runs of `sizeBytes` bytes that lie `strideBytes` apart in `from`, one after the other into `to`. */
+  gather(
+    from: GpuTensor,
+    beginBytes: number,
+    strideBytes: number,
+    to: GpuTensor,
+    sizeBytes: number,
+    count: number,
+  ): void {
+    const encoder = this.device.createCommandEncoder();
+    for (let i = 0; i < count; i++) {
+      encoder.copyBufferToBuffer(from.buffer, beginBytes + i * strideBytes, to.buffer, i * sizeBytes, sizeBytes);
+    }
+    this.device.queue.submit([encoder.finish()]);
+  }
+
   /** Bytes of a tensor after all work submitted so far. */
   async read(tensor: GpuTensor): Promise<Uint8Array> {
     const sizeBytes = elementCount(tensor.shape) * ELEMENT_BYTES[tensor.type];
@@ -149,5 +165,21 @@ export class GpuMemory {
     if (!this.live.delete(tensor)) return;
     this.liveBytes -= tensor.sizeBytes;
     tensor.buffer.destroy();
+  }
+}
+
+/** Things to free together, in reverse order of their making; what `DisposableStack` is in newer engines. */
+export class Scope implements Disposable {
+  private readonly owned: Disposable[] = [];
+
+  /** Takes ownership and gives the thing back. */
+  own<T extends Disposable>(thing: T): T {
+    this.owned.push(thing);
+    return thing;
+  }
+
+  /** Frees everything; safe to call twice. */
+  [Symbol.dispose](): void {
+    for (const thing of this.owned.splice(0).reverse()) thing[Symbol.dispose]();
   }
 }

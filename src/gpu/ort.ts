@@ -26,6 +26,8 @@ export interface OrtGraph {
 export class Ort {
   private queue: Promise<unknown> = Promise.resolve();
   private readonly sessions = new Set<InferenceSession>();
+  /** The last session of a phase, kept until the next phase has one: ONNX Runtime forgets all pipelines with the last. */
+  private parked: InferenceSession | undefined;
 
   constructor(
     private readonly ort: OrtModule,
@@ -55,21 +57,30 @@ export class Ort {
       } as InferenceSession.SessionOptions),
     );
     this.sessions.add(session);
+    await this.unpark();
     return {
       run: (feeds, outputs) => this.run(graph, session, feeds, outputs),
       release: async () => {
         if (!this.sessions.delete(session)) return;
-        await this.exclusive(graph.name, () => session.release());
+        if (this.sessions.size === 0) this.parked = session;
+        else await this.exclusive(graph.name, () => session.release());
       },
     };
   }
 
   /** Releases every session, and with the last one ONNX Runtime's buffer pool. */
   async releaseAll(): Promise<void> {
+    await this.unpark();
     for (const session of [...this.sessions]) {
       this.sessions.delete(session);
       await this.exclusive('release', () => session.release());
     }
+  }
+
+  private async unpark(): Promise<void> {
+    const { parked } = this;
+    this.parked = undefined;
+    if (parked) await this.exclusive('release', () => parked.release());
   }
 
   private async run(

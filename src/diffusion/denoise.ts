@@ -1,0 +1,137 @@
+import type { DitConfig } from '../config';
+import { throwIfAborted } from '../errors';
+import type { Gpu } from '../gpu/device';
+import { type GpuTensor, Scope } from '../gpu/memory';
+import type { Ort } from '../gpu/ort';
+import type { Weights } from '../gpu/weights';
+import { Activations, type DitPlan } from './activations';
+import { DitSessions } from './block-graphs';
+import { predictVelocity } from './dit';
+import { euler } from './euler';
+import { type GuidanceScales, guidanceOf } from './guidance';
+import { torchRandn } from './noise';
+import { Sampler } from './sampler';
+import { type Schedule, type Stage, stageOf } from './schedule';
+import { encodeTextKeys, type TextEmbedding, type TextKeys } from './text-keys';
+import { unipc } from './unipc';
+
+/** A sampling run. */
+export interface DenoisePlan {
+  dit: DitPlan;
+  schedule: Schedule;
+  guidance: GuidanceScales;
+  seed: number | bigint;
+  /** [16, T, h, w]. */
+  latentShape: readonly number[];
+}
+
+/** What a run is carried out with. */
+export interface DenoiseHost {
+  gpu: Gpu;
+  ort: Ort;
+  config: DitConfig;
+  /** An expert's weights, on the GPU. Called once for each stage that has steps; the caller owns them. */
+  expert(stage: Stage): Promise<Weights>;
+  signal?: AbortSignal | undefined;
+}
+
+/** State after a step; the tensors belong to the run and are good until the listener's promise resolves. */
+export interface StepReport {
+  /** From 0. */
+  index: number;
+  stage: Stage;
+  /** The latents that the next step starts from. */
+  sample: GpuTensor;
+  /** The step's estimate of the finished latents. */
+  estimate: GpuTensor;
+  /** The network's output of this step. */
+  velocities: { conditional: GpuTensor; unconditional?: GpuTensor };
+}
+
+/**
+ * Noise to latents [16, T, h, w] in the model's normalised space.
+ * @param negative null when no stage is guided.
+ * @returns the finished latents; the caller disposes them.
+ */
+export async function denoise(
+  plan: DenoisePlan,
+  positive: TextEmbedding,
+  negative: TextEmbedding | null,
+  host: DenoiseHost,
+  onStep: (report: StepReport) => Promise<void> = async () => undefined,
+): Promise<GpuTensor> {
+  const { gpu, config, signal } = host;
+  const { schedule, dit, latentShape } = plan;
+  const solver = schedule.solver === 'euler' ? euler : unipc;
+  const sessions = new DitSessions(config, host.ort);
+  const noise = torchRandn(
+    plan.seed,
+    latentShape.reduce((product, size) => product * size, 1),
+  );
+  using scope = new Scope();
+  try {
+    const sampler = scope.own(new Sampler(gpu, solver, latentShape, noise));
+    const activations = scope.own(new Activations(gpu, config, dit, negative ? 2 : 1));
+    const velocity = () => scope.own(gpu.memory.tensor('velocity', 'float32', latentShape));
+    const velocities = negative ? [velocity(), velocity()] : [velocity()];
+    let stage: StageState | undefined;
+    scope.own({ [Symbol.dispose]: () => stage?.[Symbol.dispose]() });
+    for (let index = 0; index < schedule.timesteps.length; index++) {
+      throwIfAborted(signal);
+      const name = stageOf(schedule, index);
+      const guided = guidanceOf(name, plan.guidance);
+      if (stage?.name !== name) {
+        stage?.[Symbol.dispose]();
+        stage = await enterStage(
+          name,
+          host,
+          sessions,
+          dit.type,
+          guided.unconditional ? [positive, negative!] : [positive],
+        );
+      }
+      const [conditional, unconditional] = velocities.slice(0, stage.texts.length);
+      const ran = unconditional ? [conditional!, unconditional] : [conditional!];
+      const pass = { gpu, sessions, plan: dit, activations, signal };
+      await predictVelocity(pass, stage.weights, sampler.get('sample'), schedule.timesteps[index]!, stage.texts, ran);
+      const step = solver.step(schedule, index, guided.scale);
+      const given = { conditional: conditional!, ...(unconditional && { unconditional }) };
+      await sampler.apply(step, given);
+      const estimate = sampler.get(step.estimate);
+      await onStep({ index, stage: name, sample: sampler.get('sample'), estimate, velocities: given });
+    }
+    const latents = gpu.memory.tensor('latents', 'float32', latentShape);
+    gpu.memory.copy(sampler.get('sample'), 0, latents, 0, latents.sizeBytes);
+    return latents;
+  } finally {
+    await sessions.release();
+  }
+}
+
+interface StageState extends Disposable {
+  name: Stage;
+  weights: Weights;
+  texts: TextKeys[];
+}
+
+/** Gets the expert and makes the keys and values of its prompts. */
+async function enterStage(
+  name: Stage,
+  host: DenoiseHost,
+  sessions: DitSessions,
+  type: 'f16' | 'f32',
+  embeddings: readonly TextEmbedding[],
+): Promise<StageState> {
+  const weights = await host.expert(name);
+  const scope = new Scope();
+  try {
+    const texts: TextKeys[] = [];
+    for (const embedding of embeddings) {
+      texts.push(scope.own(await encodeTextKeys(host.gpu, sessions, weights, embedding, type, host.signal)));
+    }
+    return { name, weights, texts, [Symbol.dispose]: () => scope[Symbol.dispose]() };
+  } catch (error) {
+    scope[Symbol.dispose]();
+    throw error;
+  }
+}

@@ -1,0 +1,252 @@
+import { attention, attentionLaunches } from '../../kernels/attention';
+import { qkNormRope } from '../../kernels/qk-norm-rope';
+import { HEAD_DIM, patchChannels } from '../config';
+import { throwIfAborted } from '../errors';
+import type { Gpu } from '../gpu/device';
+import type { GpuTensor } from '../gpu/memory';
+import type { Weights } from '../gpu/weights';
+import type { Activations, Branch, DitPlan } from './activations';
+import type { BlockGraph, CompiledGraph, DitSessions } from './block-graphs';
+import { sinusoid } from './rope';
+import type { TextKeys } from './text-keys';
+
+/** What a pass needs besides weights. */
+export interface DitHost {
+  gpu: Gpu;
+  sessions: DitSessions;
+  plan: DitPlan;
+  activations: Activations;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * One evaluation of an expert: latents [16, T, h, w] and timestep to one velocity for each branch, in the latents' shape.
+ * Layer-major: every branch passes block L before any enters block L + 1, so a block's weights are needed once a step.
+ * @param texts keys and values of each branch's prompt: conditional first, then unconditional if that branch runs.
+ * @param velocities filled; as many as `texts`.
+ */
+export async function predictVelocity(
+  host: DitHost,
+  weights: Weights,
+  latents: GpuTensor,
+  timestep: number,
+  texts: readonly TextKeys[],
+  velocities: readonly GpuTensor[],
+): Promise<void> {
+  const { activations, sessions } = host;
+  const branches = activations.branches.slice(0, texts.length);
+  await embed(host, weights, latents, branches);
+  await embedTime(host, weights, timestep);
+  for (let block = 0; block < sessions.config.numLayers; block++) {
+    await modulate(host, weights, block);
+    for (const [index, branch] of branches.entries()) {
+      // Until the first cross-attention all branches hold the same numbers, so block 0 attends once for all (exact).
+      const shared = block === 0 ? (index === 0 ? branches : []) : [branch];
+      if (shared.length > 0) await runBlock(host, weights, block, shared, texts.slice(index, index + shared.length));
+    }
+    // Waiting here bounds what is queued, so that a cancel takes effect within a block, not after a step.
+    await host.gpu.device.queue.onSubmittedWorkDone();
+  }
+  for (const [index, branch] of branches.entries()) await head(host, weights, branch, velocities[index]!);
+}
+
+/** Latents to the residual stream, the same for every branch. */
+async function embed(host: DitHost, weights: Weights, latents: GpuTensor, branches: readonly Branch[]): Promise<void> {
+  const { gpu, sessions, plan, activations } = host;
+  const width = patchChannels(sessions.config) * 4;
+  await run(await sessions.patchify(plan.grid), { latents }, { patches: activations.patches });
+  for (const chunk of plan.chunks) {
+    const rows = activations.chunkPatches.view([chunk.tokens, patchChannels(sessions.config)]);
+    gpu.memory.copy(activations.patches, chunk.begin * width, rows, 0, chunk.tokens * width);
+    const compiled = await sessions.outer('embed', weights, chunk.tokens);
+    const x = branches[0]!.x[chunk.index]!;
+    await run(compiled, weights.feeds(compiled.graph.inputs, '', { patches: rows }), { x });
+    for (const branch of branches.slice(1)) gpu.memory.copy(x, 0, branch.x[chunk.index]!, 0, x.sizeBytes);
+  }
+}
+
+async function embedTime(host: DitHost, weights: Weights, timestep: number): Promise<void> {
+  const { gpu, sessions, activations } = host;
+  gpu.memory.write(activations.sinusoid, sinusoid(timestep, sessions.config.freqDim));
+  const compiled = await sessions.outer('time', weights, 1);
+  const feeds = weights.feeds(compiled.graph.inputs, '', { sinusoid: activations.sinusoid });
+  await run(compiled, feeds, { e: activations.e, e0: activations.e0 });
+}
+
+async function modulate({ sessions, activations }: DitHost, weights: Weights, block: number): Promise<void> {
+  const compiled = await sessions.modulation();
+  const feeds = weights.feeds(compiled.graph.inputs, `blocks.${block}.`, { e0: activations.e0 });
+  await run(compiled, feeds, activations.modulation);
+}
+
+/** One block for branches whose residual streams are equal on entry (block 0), or for a single branch. */
+async function runBlock(
+  host: DitHost,
+  weights: Weights,
+  block: number,
+  branches: readonly Branch[],
+  texts: readonly TextKeys[],
+): Promise<void> {
+  const { plan, activations } = host;
+  for (const chunk of plan.chunks) {
+    throwIfAborted(host.signal);
+    await storeKeysAndValues(host, weights, block, branches[0]!.x[chunk.index]!, chunk);
+  }
+  for (const chunk of plan.chunks) {
+    throwIfAborted(host.signal);
+    const attended = activations.attended.view([chunk.tokens, weightsDim(host)]);
+    await selfAttend(host, weights, block, branches[0]!.x[chunk.index]!, chunk, attended);
+    for (const [index, branch] of branches.entries()) {
+      await finishBlock(host, weights, block, branch.x[chunk.index]!, chunk, attended, texts[index]!);
+    }
+  }
+}
+
+const weightsDim = (host: DitHost): number => host.sessions.config.dim;
+
+/** A chunk of tokens, as the plan lists them. */
+type Chunk = DitPlan['chunks'][number];
+
+/** Runs a block's graph: weights by name, the given activations over them. */
+async function runBlockGraph(
+  host: DitHost,
+  weights: Weights,
+  block: number,
+  name: BlockGraph,
+  tokens: number,
+  inputs: Record<string, GpuTensor>,
+  outputs: Record<string, GpuTensor>,
+): Promise<void> {
+  const compiled = await host.sessions.block(name, weights, block, tokens);
+  const feeds = weights.feeds(compiled.graph.inputs, `blocks.${block}.`, { ...host.activations.modulation, ...inputs });
+  await run(compiled, feeds, outputs);
+}
+
+async function storeKeysAndValues(
+  host: DitHost,
+  weights: Weights,
+  block: number,
+  x: GpuTensor,
+  chunk: Chunk,
+): Promise<void> {
+  const { gpu, plan, activations, sessions } = host;
+  const { dim } = sessions.config;
+  const k = activations.projectedK.view([chunk.tokens, dim]);
+  const v = activations.projectedV.view([chunk.tokens, dim]);
+  await runBlockGraph(host, weights, block, 'projectKv', chunk.tokens, { x }, { k, v });
+  const weight = weights.tensor(`blocks.${block}.self_attn.norm_k.weight`);
+  for (const group of plan.headGroups) {
+    const { keys, values } = activations.headGroups[group.index]!;
+    const store = { ...storeShape(host, chunk), heads: group.heads, headOffset: group.begin };
+    const place = { outTokens: plan.tokens, storeOffset: chunk.begin };
+    const tables = { weight, rope: activations.rope };
+    await qkNormRope.run(gpu, { ...store, ...place, norm: true, rope: true }, { x: k, ...tables, out: keys });
+    await qkNormRope.run(gpu, { ...store, ...place, norm: false, rope: false }, { x: v, ...tables, out: values });
+  }
+}
+
+/** The fields of a store that every caller shares. */
+function storeShape({ plan, sessions }: DitHost, chunk: Chunk) {
+  const { dim, eps } = sessions.config;
+  return { type: plan.type, tokens: chunk.tokens, dim, ropeOffset: chunk.begin, grid: plan.grid, eps };
+}
+
+async function selfAttend(
+  host: DitHost,
+  weights: Weights,
+  block: number,
+  x: GpuTensor,
+  chunk: Chunk,
+  attended: GpuTensor,
+): Promise<void> {
+  const { activations, plan, sessions } = host;
+  const q = activations.projectedK.view([chunk.tokens, sessions.config.dim]);
+  await runBlockGraph(host, weights, block, 'projectQ', chunk.tokens, { x }, { q });
+  await storeQueries(host, q, weights.tensor(`blocks.${block}.self_attn.norm_q.weight`), chunk, true);
+  for (const group of plan.headGroups) {
+    const { keys, values } = activations.headGroups[group.index]!;
+    const headsOf = { heads: group.heads, headOffset: group.begin };
+    await attend(host, chunk, headsOf, keys, values, { keys: plan.tokens, lastKeyBias: 0 }, attended);
+  }
+}
+
+/** Norm, rotation for self-attention, and head-major storage of a chunk's queries. */
+async function storeQueries(
+  host: DitHost,
+  x: GpuTensor,
+  weight: GpuTensor,
+  chunk: Chunk,
+  rope: boolean,
+): Promise<void> {
+  const { activations, sessions } = host;
+  const place = { heads: sessions.config.numHeads, headOffset: 0, outTokens: chunk.tokens, storeOffset: 0 };
+  const shape = { ...storeShape(host, chunk), ...place, norm: true, rope };
+  await qkNormRope.run(host.gpu, shape, { x, weight, rope: activations.rope, out: activations.queries });
+}
+
+/** Attention of a chunk's queries to one head group, in dispatches of bounded work. */
+async function attend(
+  host: DitHost,
+  chunk: Chunk,
+  headsOf: { heads: number; headOffset: number },
+  k: GpuTensor,
+  v: GpuTensor,
+  keysOf: { keys: number; lastKeyBias: number },
+  out: GpuTensor,
+): Promise<void> {
+  const { gpu, plan, activations, sessions } = host;
+  const shape = { type: plan.type, queries: chunk.tokens, qHeads: sessions.config.numHeads, ...headsOf, ...keysOf };
+  for (const launch of attentionLaunches(shape, plan.maxMacPerDispatch)) {
+    throwIfAborted(host.signal);
+    await attention.run(gpu, launch, { q: activations.queries, k, v, out });
+  }
+}
+
+/** Residual of self-attention, cross-attention to the prompt, feed-forward network; x is replaced. */
+async function finishBlock(
+  host: DitHost,
+  weights: Weights,
+  block: number,
+  x: GpuTensor,
+  chunk: Chunk,
+  attended: GpuTensor,
+  text: TextKeys,
+): Promise<void> {
+  const { activations, sessions } = host;
+  const { dim, numHeads } = sessions.config;
+  const q = activations.projectedK.view([chunk.tokens, dim]);
+  const out = activations.residual.view([chunk.tokens, dim]);
+  await runBlockGraph(host, weights, block, 'afterSelfAttention', chunk.tokens, { x, attended }, { out, q });
+  await storeQueries(host, q, weights.tensor(`blocks.${block}.cross_attn.norm_q.weight`), chunk, false);
+  const crossed = activations.projectedV.view([chunk.tokens, dim]);
+  const { keys, values } = text.blocks[block]!;
+  await attend(host, chunk, { heads: numHeads, headOffset: 0 }, keys, values, text, crossed);
+  await runBlockGraph(host, weights, block, 'feedForward', chunk.tokens, { x: out, attended: crossed }, { out: x });
+}
+
+/** Residual stream to velocity. */
+async function head(host: DitHost, weights: Weights, branch: Branch, velocity: GpuTensor): Promise<void> {
+  const { gpu, sessions, plan, activations } = host;
+  const width = patchChannels(sessions.config) * 4;
+  for (const chunk of plan.chunks) {
+    const compiled = await sessions.outer('head', weights, chunk.tokens);
+    const patches = activations.chunkPatches.view([chunk.tokens, patchChannels(sessions.config)]);
+    const x = branch.x[chunk.index]!;
+    await run(compiled, weights.feeds(compiled.graph.inputs, '', { x, e: activations.e }), { patches });
+    gpu.memory.copy(patches, 0, activations.patches, chunk.begin * width, chunk.tokens * width);
+  }
+  await run(await sessions.unpatchify(plan.grid), { patches: activations.patches }, { latents: velocity });
+}
+
+function run(
+  { session }: CompiledGraph,
+  feeds: Record<string, GpuTensor>,
+  outputs: Record<string, GpuTensor>,
+): Promise<void> {
+  return session.run(feeds, outputs);
+}
+
+/** Bytes of one head's keys or values. */
+export function headBytes(tokens: number, type: 'f16' | 'f32'): number {
+  return tokens * HEAD_DIM * (type === 'f16' ? 2 : 4);
+}

@@ -1,0 +1,49 @@
+import { ZoetropeError } from './errors';
+import type { Gpu } from './gpu/device';
+import type { Ort } from './gpu/ort';
+import { Weights } from './gpu/weights';
+import type { LoadOptions, Model } from './pipeline';
+import { Residency } from './store/residency';
+import type { OpenModelOptions, VerifiedModel } from './store/verified';
+import { createTokenizer } from './text/tokenizer';
+import { EMBEDDING } from './text/umt5';
+import { loadVae } from './vae/decoder';
+
+/** A model folder on a device: every part is loaded when a job first needs it, and stays. */
+export function residentModel(gpu: Gpu, ort: Ort, verified: VerifiedModel): Model & Disposable {
+  const residency = new Residency(verified);
+  const { manifest } = verified;
+  return {
+    manifest,
+
+    tokenizer: (load) =>
+      residency.get('tokenizer', openOptions(load), async (source) => {
+        const text = new TextDecoder().decode(await source.readFile('tokenizer.json'));
+        return createTokenizer(JSON.parse(text));
+      }),
+
+    textEncoder: (load) =>
+      residency.get('text_encoder', openOptions(load), async (source) => {
+        const names = [...source.entries.keys()].filter((name) => name !== EMBEDDING);
+        const weights = await Weights.upload(gpu, source, { names, signal: load.signal });
+        return { weights, source, [Symbol.dispose]: () => weights[Symbol.dispose]() };
+      }),
+
+    expert(stage, load) {
+      // A model of one expert has it as `high`, and no schedule of its asks for another.
+      if (!manifest.components[stage]) {
+        throw new ZoetropeError('missing-component', `The model "${manifest.name}" has no ${stage}-noise expert.`);
+      }
+      return residency.get(stage, openOptions(load), (source) => Weights.upload(gpu, source, { signal: load.signal }));
+    },
+
+    vae: (load) =>
+      residency.get('vae', openOptions(load), (source) => loadVae(gpu, ort, manifest.vae, source, load.signal)),
+
+    [Symbol.dispose]: () => residency[Symbol.dispose](),
+  };
+}
+
+function openOptions({ signal, onProgress }: LoadOptions): OpenModelOptions {
+  return { signal, onProgress: ({ doneBytes, totalBytes }) => onProgress(doneBytes, totalBytes) };
+}

@@ -1,0 +1,244 @@
+import { i420, i420Bytes } from '../kernels/i420';
+import { type DenoiseHost, denoise, type StepReport } from './diffusion/denoise';
+import { previewFrames } from './diffusion/preview';
+import type { Stage as Expert } from './diffusion/schedule';
+import { throwIfAborted, ZoetropeError } from './errors';
+import type { Gpu } from './gpu/device';
+import type { GpuTensor } from './gpu/memory';
+import type { Ort } from './gpu/ort';
+import type { Weights } from './gpu/weights';
+import type { Manifest, TensorSource } from './manifest';
+import { type Plan, planVideo } from './plan';
+import { ProgressMeter, StageClock } from './progress';
+import type { GeneratedVideo, JobOptions, Report } from './protocol';
+import { type AvailableParts, type Request, resolveRequest } from './request';
+import { cleanPrompt } from './text/clean';
+import type { Tokenizer } from './text/tokenizer';
+import { encodeText } from './text/umt5';
+import type { VaeWeights } from './vae/decoder';
+import { createVaeStream } from './vae/stream';
+import { chooseEncoder, type I420Frame, type VideoHost } from './video/encode';
+import { encodeMp4, MP4_CONTENT_TYPE } from './video/file';
+import { encoderCandidates } from './video/levels';
+
+/** A model whose parts come when they are asked for. Whether they stay is the residency's business, not the pipeline's. */
+export interface Model {
+  readonly manifest: Manifest;
+  tokenizer(load: LoadOptions): Promise<Tokenizer>;
+  textEncoder(load: LoadOptions): Promise<{ weights: Weights; source: TensorSource }>;
+  expert(stage: Expert, load: LoadOptions): Promise<Weights>;
+  vae(load: LoadOptions): Promise<VaeWeights>;
+}
+
+/** How a part is loaded. */
+export interface LoadOptions {
+  signal: AbortSignal;
+  /** Bytes of the part that are there, of how many. */
+  onProgress(doneBytes: number, totalBytes: number): void;
+}
+
+/** Everything that a generation touches outside itself. */
+export interface Host {
+  gpu: Gpu;
+  ort: Ort;
+  model: Model;
+  video: VideoHost;
+  available: AvailableParts;
+  /** Milliseconds, any origin. */
+  now(): number;
+  /** A whole number from 0 to 2^32 - 1. */
+  randomSeed(): number;
+  signal: AbortSignal;
+}
+
+/** A prompt to an MP4: the whole story. */
+export async function generate(
+  request: Request,
+  options: Pick<JobOptions, 'previews' | 'rgb24'>,
+  host: Host,
+  report: Report,
+): Promise<GeneratedVideo> {
+  const { gpu, signal } = host;
+  const resolved = resolveRequest(request, host.available, host.randomSeed);
+  for (const message of resolutionLog(request, resolved)) report.log({ level: 'info', message });
+  const { device, f16, cpu } = gpu;
+  const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
+  const plan = planVideo(resolved, host.model.manifest, { maxBufferSize, maxStorageBufferBindingSize, f16, cpu });
+  const settings = await chooseEncoder(host.video, encoderCandidates(plan.format), signal);
+  const meter = new ProgressMeter(plan.work, host.now, report.progress);
+  const clock = new StageClock(host.now);
+  const parts = new Parts(host, meter, clock);
+
+  const prompts = plan.negativePrompt ? [resolved.prompt, resolved.negative_prompt] : [resolved.prompt];
+  const texts = await clock.time('textMs', () => encodePrompts(prompts, host, parts, meter)); // f32 [n, textDim] each
+  const latents = await clock.time('diffusionMs', () =>
+    denoise(plan.denoise, texts[0]!, texts[1] ?? null, denoiseHost(host, parts), (step) =>
+      showStep(step, plan, options.previews, host, meter, report),
+    ),
+  ); // f32 [16, T, h, w]
+  try {
+    const raw = options.rgb24 ? new RawFrames(plan) : undefined;
+    const encoded = await clock.time('decodeMs', () => {
+      const frames = decodeFrames(latents, plan, host, parts, raw); // I420, one by one
+      const encoding = {
+        host: host.video,
+        settings,
+        frameCount: plan.shape.outputFrames,
+        writeMode: plan.format.writeMode,
+      };
+      return encodeMp4(frames, encoding, signal, (done) => meter.report('decode', done, plan.shape.outputFrames));
+    });
+    return {
+      mp4: encoded.data,
+      codec: encoded.codecString,
+      contentType: MP4_CONTENT_TYPE,
+      fileName: `zoetrope-${resolved.seed}.mp4`,
+      width: encoded.width,
+      height: encoded.height,
+      frames: encoded.frames,
+      framesPerSecond: encoded.framesPerSecond,
+      prompt: resolved.prompt,
+      seed: resolved.seed,
+      request: resolved,
+      timings: clock.timings(),
+      ...(raw && { rgb24: raw.bytes.buffer }),
+    };
+  } finally {
+    latents[Symbol.dispose]();
+  }
+}
+
+/** The model's parts, with the time and progress of loading them accounted to the job that needs them. */
+class Parts {
+  constructor(
+    private readonly host: Host,
+    private readonly meter: ProgressMeter,
+    private readonly clock: StageClock,
+  ) {}
+
+  tokenizer = () => this.load((options) => this.host.model.tokenizer(options));
+  textEncoder = () => this.load((options) => this.host.model.textEncoder(options));
+  expert = (stage: Expert) => this.load((options) => this.host.model.expert(stage, options));
+  vae = () => this.load((options) => this.host.model.vae(options));
+
+  private load<T>(part: (options: LoadOptions) => Promise<T>): Promise<T> {
+    const onProgress = (done: number, total: number) => this.meter.report('load', done, total);
+    return this.clock.time('loadMs', () => part({ signal: this.host.signal, onProgress }));
+  }
+}
+
+/** What the caller left open and what became of it. */
+function resolutionLog(request: Request, resolved: { interpolator_model: string; acceleration: string }): string[] {
+  const lines: string[] = [];
+  const wantsFrames = (request.num_interpolated_frames ?? 0) > 0;
+  if (request.interpolator_model === undefined) {
+    lines.push(
+      resolved.interpolator_model === 'none' && wantsFrames
+        ? 'num_interpolated_frames has no effect: this model folder holds no interpolator.'
+        : `interpolator_model was left out: using ${resolved.interpolator_model}.`,
+    );
+  }
+  if (resolved.acceleration === 'regular') {
+    lines.push('acceleration "regular" computes every step: this model has no measured ratios.');
+  }
+  return lines;
+}
+
+/** Cleans, tokenises and encodes prompts, with the same weights in one go. */
+async function encodePrompts(prompts: readonly string[], host: Host, parts: Parts, meter: ProgressMeter) {
+  const { gpu, ort, model, signal } = host;
+  const tokenizer = await parts.tokenizer();
+  const config = model.manifest.umt5;
+  if (tokenizer.idCount > config.vocabSize) {
+    throw new ZoetropeError(
+      'bad-checkpoint',
+      `The tokenizer gives ids up to ${tokenizer.idCount - 1}, the text encoder has ${config.vocabSize} rows. They are of different models; import the checkpoint again.`,
+    );
+  }
+  const { weights, source } = await parts.textEncoder();
+  const encoded = [];
+  for (const prompt of prompts) {
+    const ids = tokenizer.encode(cleanPrompt(prompt));
+    encoded.push(await encodeText({ gpu, ort, config, weights, source, signal }, ids));
+    meter.report('text', encoded.length, prompts.length);
+  }
+  return encoded;
+}
+
+function denoiseHost({ gpu, ort, model, signal }: Host, parts: Parts): DenoiseHost {
+  return { gpu, ort, config: model.manifest.dit, expert: (stage) => parts.expert(stage), signal };
+}
+
+/** Progress, and the preview of the step's estimate if somebody looks. */
+async function showStep(
+  { index, estimate }: StepReport,
+  plan: Plan,
+  previews: boolean,
+  { gpu, model }: Host,
+  meter: ProgressMeter,
+  report: Report,
+): Promise<void> {
+  const steps = plan.denoise.schedule.timesteps.length;
+  meter.report('diffusion', index + 1, steps);
+  if (!previews) return;
+  const { latentShape } = plan.denoise;
+  const frames = previewFrames(await gpu.memory.readFloats(estimate), latentShape, model.manifest.preview);
+  report.preview({ step: index + 1, width: plan.shape.latentWidth, height: plan.shape.latentHeight, frames });
+}
+
+/** Latents to I420 frames, one latent frame at a time; a frame is freed before the next latent frame is decoded. */
+async function* decodeFrames(
+  latents: GpuTensor,
+  plan: Plan,
+  host: Host,
+  parts: Parts,
+  raw?: RawFrames,
+): AsyncIterable<I420Frame> {
+  const { gpu, ort, model, signal } = host;
+  const { latentFrames, latentHeight, latentWidth, width, height, frames } = plan.shape;
+  const { zDim } = model.manifest.vae;
+  const frameBytes = latentHeight * latentWidth * 4;
+  const weights = await parts.vae();
+  using stream = createVaeStream(gpu, ort, weights, { latentHeight, latentWidth, tile: plan.vaeTile, signal });
+  using latent = gpu.memory.tensor('latent frame', 'float32', [zDim, latentHeight, latentWidth]);
+  using picture = gpu.memory.tensor('picture', 'uint8', [i420Bytes(width, height)]);
+  let made = 0;
+  for (let t = 0; t < latentFrames && made < frames; t++) {
+    throwIfAborted(signal);
+    gpu.memory.gather(latents, t * frameBytes, latentFrames * frameBytes, latent, frameBytes, zDim);
+    using rgb = await stream.decode(latent); // f32 [3, 1 or 4, H, W]
+    const count = rgb.shape[1]!;
+    for (let frame = 0; frame < count && made < frames; frame++, made++) {
+      await i420.run(gpu, { width, height, frames: count, frame }, { rgb, out: picture });
+      yield { data: await gpu.memory.read(picture), width, height };
+    }
+    if (raw) raw.take(await gpu.memory.readFloats(rgb), count);
+  }
+}
+
+/** RGB24 frames for whoever wants to look at them before encoding: round((clamp(x, -1, 1) + 1) / 2 * 255). */
+class RawFrames {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  private frames = 0;
+
+  constructor(private readonly plan: Plan) {
+    const { width, height, frames } = plan.shape;
+    this.bytes = new Uint8Array(width * height * 3 * frames);
+  }
+
+  /** Takes decoded frames [3, count, H, W] as far as the video still lacks some. */
+  take(rgb: Float32Array, count: number): void {
+    const { width, height, frames } = this.plan.shape;
+    const size = width * height;
+    for (let frame = 0; frame < count && this.frames < frames; frame++, this.frames++) {
+      const begin = this.frames * size * 3;
+      for (let color = 0; color < 3; color++) {
+        const plane = (color * count + frame) * size;
+        for (let i = 0; i < size; i++) {
+          const value = Math.max(-1, Math.min(1, rgb[plane + i]!));
+          this.bytes[begin + i * 3 + color] = Math.round(((value + 1) / 2) * 255);
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,184 @@
+import { type DitConfig, type Umt5Config, type VaeConfig, vaeLevels } from './config';
+import type { DitPlan } from './diffusion/activations';
+import type { DenoisePlan } from './diffusion/denoise';
+import { headBytes } from './diffusion/dit';
+import { guidanceOf, readsNegativePrompt } from './diffusion/guidance';
+import { schedule, stageOf } from './diffusion/schedule';
+import { ZoetropeError } from './errors';
+import type { Manifest } from './manifest';
+import type { ResolvedRequest } from './request';
+import { type VideoShape, videoShape } from './shape';
+import type { VideoFormat } from './video/levels';
+
+/** What the plan has to know of a device. */
+export interface DeviceLimits {
+  /** Largest storage binding in bytes; WebGPU guarantees 128 MiB. */
+  maxStorageBufferBindingSize: number;
+  /** Largest buffer in bytes; WebGPU guarantees 256 MiB. */
+  maxBufferSize: number;
+  /** Half floats for attention. */
+  f16: boolean;
+  /** A CPU driver. */
+  cpu: boolean;
+}
+
+/** Predicted floating-point operations (a multiply-add counts as two), for progress and estimates. */
+export interface Work {
+  text: number;
+  /** Each step. */
+  steps: number[];
+  /** The whole decode. */
+  decode: number;
+}
+
+/** Everything about a generation that can be decided before the GPU is touched. */
+export interface Plan {
+  shape: VideoShape;
+  denoise: DenoisePlan;
+  /** Whether any stage reads the negative prompt. */
+  negativePrompt: boolean;
+  /** Side of the decoder's tiles in latent positions, or null for whole frames. */
+  vaeTile: number | null;
+  format: VideoFormat;
+  work: Work;
+}
+
+/** Most tokens in a chunk: beyond this a matrix product gains nothing and cancelling takes longer. */
+const MAX_CHUNK = 4096;
+/** Chunks are multiples of this, the tile of ONNX Runtime's and our kernels. */
+const CHUNK_STEP = 64;
+/**
+ * Multiply-adds in one attention dispatch. A GPU of 1 TFLOP/s does the first in 100 ms, far below the two seconds of
+ * Windows' watchdog; SwiftShader at about 1 GFLOP/s does the second in 400 ms.
+ */
+const MAX_MAC_GPU = 5e10;
+const MAX_MAC_CPU = 2e8;
+
+/** Plans a request for a model on a device. Throws `out-of-memory` when a single token or head exceeds the limits. */
+export function planVideo(
+  request: ResolvedRequest,
+  manifest: Pick<Manifest, 'sizes' | 'dit' | 'umt5' | 'vae' | 'boundary'>,
+  limits: DeviceLimits,
+): Plan {
+  const shape = videoShape(request, manifest.sizes);
+  const dit = planDit(manifest.dit, shape, limits);
+  const steps = schedule({
+    solver: 'unipc',
+    steps: request.num_inference_steps,
+    shift: request.shift,
+    boundary: manifest.boundary,
+  });
+  const latentShape = [manifest.vae.zDim, shape.latentFrames, shape.latentHeight, shape.latentWidth];
+  const negativePrompt = readsNegativePrompt(steps, request);
+  return {
+    shape,
+    denoise: { dit, schedule: steps, guidance: request, seed: request.seed, latentShape },
+    negativePrompt,
+    vaeTile: planVaeTile(manifest.vae, shape, limits),
+    format: {
+      width: shape.width,
+      height: shape.height,
+      framesPerSecond: shape.outputFramesPerSecond,
+      quality: request.video_quality,
+      writeMode: request.video_write_mode,
+    },
+    work: {
+      text: (negativePrompt ? 2 : 1) * textWork(manifest.umt5),
+      steps: steps.timesteps.map((_, index) => {
+        const branches = guidanceOf(stageOf(steps, index), request).unconditional ? 2 : 1;
+        return branches * passWork(manifest.dit, shape.tokens);
+      }),
+      decode: decodeWork(manifest.vae, shape),
+    },
+  };
+}
+
+/** Cuts the sequence into token chunks and the heads into groups, so that every binding fits the device. */
+export function planDit(
+  config: DitConfig,
+  shape: Pick<VideoShape, 'tokens' | 'latentFrames' | 'latentHeight' | 'latentWidth'>,
+  limits: DeviceLimits,
+): DitPlan {
+  const { tokens } = shape;
+  const binding = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
+  const type = limits.f16 ? 'f16' : 'f32';
+  const widest = Math.max(config.ffnDim, config.dim) * 4;
+  const fitting = Math.floor(binding / widest / CHUNK_STEP) * CHUNK_STEP;
+  const headsFitting = Math.floor(binding / headBytes(tokens, type));
+  if (fitting < CHUNK_STEP || headsFitting < 1) {
+    throw new ZoetropeError(
+      'out-of-memory',
+      `${tokens} tokens of width ${config.dim} do not fit this device's bindings of ${binding} bytes. Use a smaller resolution or fewer frames.`,
+    );
+  }
+  // Chunks of equal length where possible: the same sessions serve them all, and the last is not a sliver.
+  const count = Math.ceil(tokens / Math.min(fitting, MAX_CHUNK));
+  const length = Math.min(tokens, Math.ceil(tokens / count / CHUNK_STEP) * CHUNK_STEP);
+  const groups = Math.ceil(config.numHeads / headsFitting);
+  const groupHeads = Math.ceil(config.numHeads / groups);
+  return {
+    grid: [shape.latentFrames, shape.latentHeight / 2, shape.latentWidth / 2],
+    tokens,
+    type,
+    chunks: ranges(tokens, length).map(({ index, begin, size }) => ({ index, begin, tokens: size })),
+    headGroups: ranges(config.numHeads, groupHeads).map(({ index, begin, size }) => ({ index, begin, heads: size })),
+    maxMacPerDispatch: limits.cpu ? MAX_MAC_CPU : MAX_MAC_GPU,
+  };
+}
+
+function ranges(total: number, length: number): { index: number; begin: number; size: number }[] {
+  return Array.from({ length: Math.ceil(total / length) }, (_, index) => {
+    const begin = index * length;
+    return { index, begin, size: Math.min(length, total - begin) };
+  });
+}
+
+/** Latent positions beyond a tile's edge on which its inside depends (wan-vae: 12.25, rounded up). */
+const VAE_HALO = 13;
+
+/** The largest square tile whose widest activation fits one binding; null when whole frames do. */
+function planVaeTile(config: VaeConfig, shape: VideoShape, limits: DeviceLimits): number | null {
+  const binding = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
+  const levels = vaeLevels(config);
+  // Widest: four frames (and two of history) at full resolution, with the channels that enter the last upsampling.
+  const positionBytes = Math.max(...levels.map(({ channels }, level) => channels * 4 ** level)) * 6 * 4;
+  if (shape.latentHeight * shape.latentWidth * positionBytes <= binding) return null;
+  const tile = Math.floor(Math.sqrt(binding / positionBytes)) - 2 * VAE_HALO;
+  if (tile < 4) {
+    throw new ZoetropeError(
+      'out-of-memory',
+      `The video decoder needs bindings of ${(2 * VAE_HALO + 4) ** 2 * positionBytes} bytes, this device allows ${binding}. Use a GPU with larger buffers.`,
+    );
+  }
+  return tile;
+}
+
+/** Rows of text that work is predicted for; the usual prompt has fewer. */
+const TYPICAL_ROWS = 64;
+
+/** Matrix products of the text encoder for one prompt. */
+function textWork({ dModel, dFf, numHeads, dKv, numLayers }: Umt5Config): number {
+  return 2 * TYPICAL_ROWS * numLayers * (4 * dModel * numHeads * dKv + 3 * dModel * dFf);
+}
+
+/** One pass of the transformer: linear layers, self-attention and cross-attention. */
+function passWork({ dim, ffnDim, numLayers }: DitConfig, tokens: number): number {
+  const linear = 2 * tokens * (6 * dim * dim + 2 * dim * ffnDim);
+  return numLayers * (linear + 4 * tokens * tokens * dim + 4 * tokens * TYPICAL_ROWS * dim);
+}
+
+/** Convolutions of the decoder, position by position. */
+function decodeWork(config: VaeConfig, shape: VideoShape): number {
+  const { latentHeight, latentWidth, latentFrames, generatedFrames } = shape;
+  const levels = vaeLevels(config);
+  let frames = latentFrames;
+  let total = 0;
+  for (const [index, { channels, blocks, upsample }] of levels.entries()) {
+    const positions = latentHeight * latentWidth * 4 ** index * frames;
+    const convolutions = 2 * blocks.length + (index === 0 ? 4 : 0);
+    total += positions * convolutions * channels * channels * 27 * 2;
+    if (upsample?.temporal) frames = Math.min(generatedFrames, 2 * frames - 1);
+    if (upsample) total += positions * 4 * channels * (channels / 2) * 9 * 2;
+  }
+  return total;
+}

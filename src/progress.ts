@@ -1,0 +1,82 @@
+import type { Work } from './plan';
+import type { Progress, Stage, Timings } from './protocol';
+
+/**
+ * Turns "this much of that stage is done" into a share of the whole job and an estimate of the rest. The rest is predicted
+ * from the pace of the stage that is running, since a device computes the stages at different rates; stages to come are
+ * taken at the overall pace.
+ */
+export class ProgressMeter {
+  private readonly began: number;
+  private readonly total: number;
+  private highest = 0;
+  /** Operations of finished work, and when each stage was first heard of. */
+  private readonly before: Record<Stage, number>;
+  private readonly size: Record<Stage, number>;
+
+  /** @param now milliseconds, any origin. */
+  constructor(
+    work: Work,
+    private readonly now: () => number,
+    private readonly emit: (progress: Progress) => void,
+  ) {
+    const diffusion = work.steps.reduce((sum, step) => sum + step, 0);
+    // Loading has no operations; it counts as a twentieth so that the bar moves while weights come in.
+    const load = (work.text + diffusion + work.decode) / 20;
+    this.size = { load, text: work.text, diffusion, decode: work.decode };
+    this.before = { load: 0, text: load, diffusion: load + work.text, decode: load + work.text + diffusion };
+    this.total = load + work.text + diffusion + work.decode;
+    this.began = now();
+  }
+
+  /** Tells the listener that `done` of `total` units of the stage are done. */
+  report(stage: Stage, done: number, total: number): void {
+    const elapsedMs = this.now() - this.began;
+    const share = total > 0 ? Math.min(1, done / total) : 1;
+    this.highest = Math.max(this.highest, (this.before[stage] + this.size[stage] * share) / this.total);
+    const remainingMs = this.highest > 0.05 ? (elapsedMs * (1 - this.highest)) / this.highest : null;
+    this.emit({ stage, done, total, fraction: this.highest, elapsedMs, remainingMs });
+  }
+}
+
+/** A stage that has a time of its own. */
+type TimedStage = Exclude<keyof Timings, 'totalMs'>;
+
+/** Adds up the time of stages. A stage inside another, such as loading a part, is not counted twice. */
+export class StageClock {
+  private readonly times: Omit<Timings, 'totalMs'> = { loadMs: 0, textMs: 0, diffusionMs: 0, decodeMs: 0 };
+  private readonly running: TimedStage[] = [];
+  private readonly began: number;
+  private since: number;
+
+  /** @param now milliseconds, any origin. */
+  constructor(private readonly now: () => number) {
+    this.began = now();
+    this.since = this.began;
+  }
+
+  /** Runs `work` on the account of `stage`. */
+  async time<T>(stage: TimedStage, work: () => Promise<T>): Promise<T> {
+    this.settle();
+    this.running.push(stage);
+    try {
+      return await work();
+    } finally {
+      this.settle();
+      this.running.pop();
+    }
+  }
+
+  /** The times so far. */
+  timings(): Timings {
+    this.settle();
+    return { ...this.times, totalMs: this.now() - this.began };
+  }
+
+  private settle(): void {
+    const now = this.now();
+    const stage = this.running.at(-1);
+    if (stage) this.times[stage] += now - this.since;
+    this.since = now;
+  }
+}

@@ -1,0 +1,63 @@
+import { ZoetropeError } from '../errors';
+import type { ComponentName } from '../manifest';
+import type { OpenModelOptions, VerifiedComponent, VerifiedModel } from './verified';
+
+/**
+ * Keeps a model's components where they were put, each loaded when first asked for: the residency of a model that fits the
+ * GPU whole. A load that fails or is cancelled is forgotten, and its buffers are freed by whoever made them.
+ */
+export class Residency implements Disposable {
+  private readonly loaded = new Map<ComponentName, Promise<unknown>>();
+  private readonly owned: Disposable[] = [];
+  private disposed = false;
+
+  constructor(readonly model: VerifiedModel) {}
+
+  /**
+   * The component as `make` loads it. The cached pieces of its files are released afterwards.
+   * @param make is called once for a component; what it returns is disposed with the residency if it is disposable.
+   */
+  async get<T>(
+    component: ComponentName,
+    options: OpenModelOptions,
+    make: (source: VerifiedComponent) => Promise<T>,
+  ): Promise<T> {
+    const known = this.loaded.get(component) as Promise<T> | undefined;
+    if (known) return known;
+    const loading = this.load(component, options, make);
+    this.loaded.set(component, loading);
+    loading.catch(() => this.loaded.delete(component));
+    return loading;
+  }
+
+  /** Frees everything; later calls of {@link get} throw. */
+  [Symbol.dispose](): void {
+    this.disposed = true;
+    this.loaded.clear();
+    for (const thing of this.owned.splice(0)) thing[Symbol.dispose]();
+  }
+
+  private async load<T>(
+    component: ComponentName,
+    options: OpenModelOptions,
+    make: (source: VerifiedComponent) => Promise<T>,
+  ): Promise<T> {
+    const source = this.model.component(component, options);
+    try {
+      const made = await make(source);
+      const disposable = isDisposable(made) ? made : undefined;
+      if (this.disposed) {
+        disposable?.[Symbol.dispose]();
+        throw new ZoetropeError('internal', `The model was closed while its ${component} was loading.`);
+      }
+      if (disposable) this.owned.push(disposable);
+      return made;
+    } finally {
+      source.release();
+    }
+  }
+}
+
+function isDisposable(value: unknown): value is Disposable {
+  return typeof value === 'object' && value !== null && Symbol.dispose in value;
+}

@@ -1,0 +1,137 @@
+import { expose, transfer } from 'comlink';
+import { ZoetropeError } from '../src/errors';
+import { type Gpu, requestGpu } from '../src/gpu/device';
+import { Ort, type OrtModule } from '../src/gpu/ort';
+import { residentModel } from '../src/model';
+import { generate, type Model } from '../src/pipeline';
+import { carryErrors, type Engine, type ModelInfo } from '../src/protocol';
+import type { AvailableParts } from '../src/request';
+import { httpFolder } from '../src/store/http';
+import { openModel, type VerifiedModel } from '../src/store/verified';
+import { chooseEncoder } from '../src/video/encode';
+import { encoderCandidates } from '../src/video/levels';
+
+/** The engine's worker: device, runtime and model live here, and one job runs at a time. */
+
+/** Optional parts of this build: none yet. */
+const AVAILABLE: AvailableParts = { film: false, rife: false, promptExpansion: false, safetyChecker: false };
+
+/** A device with what was put on it. Lost as a whole, made anew as a whole. */
+interface Session {
+  gpu: Gpu;
+  ort: Ort;
+  model: Model;
+}
+
+let model: VerifiedModel | undefined;
+let session: Promise<Session> | undefined;
+/** Resolves when the job before is over, however it ended. */
+let turn: Promise<unknown> = Promise.resolve();
+const jobs = new Map<string, AbortController>();
+
+/** JSPI needs less code and no transformed stack; the asyncify build runs everywhere else. */
+async function importOrt(): Promise<OrtModule> {
+  if ('Suspending' in WebAssembly) return (await import('onnxruntime-web/jspi')) as OrtModule;
+  return (await import('onnxruntime-web/webgpu')) as OrtModule;
+}
+
+function openedModel(): VerifiedModel {
+  if (!model) throw new ZoetropeError('internal', 'No model is open. Call open() first.');
+  return model;
+}
+
+function currentSession(): Promise<Session> {
+  session ??= startSession().catch((error: unknown) => {
+    session = undefined;
+    throw error;
+  });
+  return session;
+}
+
+async function startSession(): Promise<Session> {
+  const opened = openedModel();
+  const [module, gpu] = await Promise.all([importOrt(), requestGpu(navigator.gpu)]);
+  const ort = new Ort(module, gpu);
+  const made = { gpu, ort, model: residentModel(gpu, ort, opened) };
+  void gpu.lost.then(() => {
+    session = undefined;
+  });
+  return made;
+}
+
+const engine: Engine = {
+  async open(modelUrl) {
+    const opened = await openModel(httpFolder(modelUrl));
+    // A browser without a codec should say so before a person writes a prompt.
+    const [width, height] = opened.manifest.sizes['480p']['16:9'];
+    const probe = { width, height, framesPerSecond: 16, quality: 'high', writeMode: 'balanced' } as const;
+    await chooseEncoder(globalThis, encoderCandidates(probe));
+    model = opened;
+    const { gpu } = await currentSession();
+    return modelInfo(opened, gpu);
+  },
+
+  async generate(request, options, report) {
+    const controller = new AbortController();
+    jobs.set(options.id, controller);
+    const before = turn;
+    const job = before.then(async () => {
+      const { gpu, ort, model } = await currentSession();
+      const host = {
+        gpu,
+        ort,
+        model,
+        video: globalThis,
+        available: AVAILABLE,
+        now: () => performance.now(),
+        randomSeed: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
+        signal: controller.signal,
+      };
+      const lost = gpu.lost.then((error): never => {
+        controller.abort(error); // Ends what still runs on the dead device.
+        throw error;
+      });
+      lost.catch(() => undefined);
+      return Promise.race([generate(request, options, host, report), lost]);
+    });
+    turn = job.catch(() => undefined);
+    try {
+      const video = await job;
+      return transfer(video, video.rgb24 ? [video.mp4, video.rgb24] : [video.mp4]);
+    } finally {
+      jobs.delete(options.id);
+    }
+  },
+
+  cancel(id) {
+    jobs.get(id)?.abort();
+  },
+
+  async memory() {
+    const { gpu } = await currentSession();
+    return { liveBytes: gpu.memory.liveBytes, peakBytes: gpu.memory.peakBytes };
+  },
+
+  async reset() {
+    const current = await session?.catch(() => undefined);
+    current?.gpu.destroy();
+    await current?.gpu.lost;
+  },
+};
+
+function modelInfo({ manifest, sizeBytes }: VerifiedModel, gpu: Gpu): ModelInfo {
+  return {
+    name: manifest.name,
+    variant: manifest.variant,
+    license: manifest.license,
+    sizes: manifest.sizes,
+    recommended: manifest.recommended,
+    available: AVAILABLE,
+    sizeBytes,
+    gpu: gpu.name,
+    f16: gpu.f16,
+  };
+}
+
+carryErrors();
+expose(engine);
