@@ -63,6 +63,16 @@ export const geluTanh = (x: Value): Value =>
 /** Softmax over the last axis. */
 export const softmax = (x: Value): Value => unary('Softmax', x, { axis: -1 });
 
+/** Refuses an axis that `x` does not have; negative ones too. */
+function requireAxis(op: string, x: Value, axis: number): void {
+  if (x.shape[axis] === undefined) fail(op, `axis ${axis} of [${x.shape}]`);
+}
+
+/** Refuses a vector along the last axis of `x` that has another length. */
+function requireLast(op: string, x: Value, vector: Value): void {
+  if (vector.shape.length !== 1 || vector.shape[0] !== x.shape.at(-1)) fail(op, `[${x.shape}] with [${vector.shape}]`);
+}
+
 /** Same elements, other shape. */
 export function reshape(x: Value, shape: readonly number[]): Value {
   const count = (dims: readonly number[]) => dims.reduce((product, size) => product * size, 1);
@@ -72,13 +82,15 @@ export function reshape(x: Value, shape: readonly number[]): Value {
 
 /** Axes in a new order: output axis i is input axis `order[i]`. */
 export function transpose(x: Value, order: readonly number[]): Value {
-  if (order.length !== x.shape.length)
+  const sorted = [...order].sort((a, b) => a - b);
+  if (order.length !== x.shape.length || sorted.some((axis, i) => axis !== i))
     fail('Transpose', `[${x.shape}] has ${x.shape.length} axes, got order [${order}]`);
   return one('Transpose', [x], { dtype: x.dtype, shape: order.map((axis) => x.shape[axis]!) }, { perm: order });
 }
 
 /** Elements `begin` to `end` (exclusive) of one axis. */
 export function slice(x: Value, axis: number, begin: number, end: number): Value {
+  requireAxis('Slice', x, axis);
   if (begin < 0 || end > x.shape[axis]! || begin >= end)
     fail('Slice', `${begin}..${end} of axis ${axis} of [${x.shape}]`);
   const ints = (n: number) => x.graph.integers([n]);
@@ -89,10 +101,12 @@ export function slice(x: Value, axis: number, begin: number, end: number): Value
 /** Values one after the other along an axis. */
 export function concat(values: Value[], axis: number): Value {
   const first = values[0]!;
+  requireAxis('Concat', first, axis);
   const size = values.reduce((sum, value) => sum + value.shape[axis]!, 0);
   for (const value of values) {
-    if (value.shape.some((n, i) => i !== axis && n !== first.shape[i]))
-      fail('Concat', `[${value.shape}] beside [${first.shape}]`);
+    const fits = value.dtype === first.dtype && value.shape.length === first.shape.length;
+    if (!fits || value.shape.some((n, i) => i !== axis && n !== first.shape[i]))
+      fail('Concat', `[${value.shape}] ${value.dtype} beside [${first.shape}] ${first.dtype}`);
   }
   return one(
     'Concat',
@@ -115,6 +129,8 @@ export function matmul(a: Value, b: Value): Value {
 
 /** Rows of `table` [rows, ...] at `indices`. */
 export function gather(table: Value, indices: Value): Value {
+  if (indices.dtype !== 'int32' && indices.dtype !== 'int64') fail('Gather', `indices of type ${indices.dtype}`);
+  requireAxis('Gather', table, 0);
   return one(
     'Gather',
     [table, indices],
@@ -125,6 +141,7 @@ export function gather(table: Value, indices: Value): Value {
 
 /** Sum over one axis, which stays as size 1. */
 export function reduceSum(x: Value, axis: number): Value {
+  requireAxis('ReduceSum', x, axis);
   return one('ReduceSum', [x, x.graph.integers([axis])], {
     dtype: x.dtype,
     shape: x.shape.map((size, i) => (i === axis ? 1 : size)),
@@ -133,6 +150,8 @@ export function reduceSum(x: Value, axis: number): Value {
 
 /** LayerNormalization over the last axis, weight and bias of its length. */
 export function layerNorm(x: Value, weight: Value, bias: Value | null, eps: number): Value {
+  requireLast('LayerNormalization', x, weight);
+  if (bias) requireLast('LayerNormalization', x, bias);
   return one(
     'LayerNormalization',
     [x, weight, bias],
@@ -143,6 +162,7 @@ export function layerNorm(x: Value, weight: Value, bias: Value | null, eps: numb
 
 /** x / sqrt(mean(x^2) + eps) * weight over the last axis; ONNX Runtime's name for RMSNorm at these opsets. */
 export function rmsNorm(x: Value, weight: Value, eps: number): Value {
+  requireLast('SimplifiedLayerNormalization', x, weight);
   return one(
     'SimplifiedLayerNormalization',
     [x, weight],
@@ -155,8 +175,10 @@ export function rmsNorm(x: Value, weight: Value, eps: number): Value {
 export function conv2d(x: Value, weight: Value, bias: Value, pad: number): Value {
   const [batch, channels, height, width] = x.shape;
   const [out, into, kh, kw] = weight.shape;
-  if (channels !== into || bias.shape[0] !== out) fail('Conv', `[${x.shape}] with weight [${weight.shape}]`);
   const shape = [batch!, out!, height! + 2 * pad - kh! + 1, width! + 2 * pad - kw! + 1];
+  const ranks = x.shape.length === 4 && weight.shape.length === 4 && bias.shape.length === 1;
+  if (!ranks || channels !== into || bias.shape[0] !== out || shape[2]! < 1 || shape[3]! < 1)
+    fail('Conv', `[${x.shape}] with weight [${weight.shape}], bias [${bias.shape}] and padding ${pad}`);
   return one(
     'Conv',
     [x, weight, bias],
@@ -167,6 +189,7 @@ export function conv2d(x: Value, weight: Value, bias: Value, pad: number): Value
 
 /** Doubles height and width of NCHW by repeating pixels. */
 export function upsampleNearest(x: Value): Value {
+  if (x.shape.length !== 4) fail('Resize', `[${x.shape}] is not NCHW`);
   const [batch, channels, height, width] = x.shape;
   return one(
     'Resize',
@@ -203,6 +226,8 @@ export function linear(x: Value, weight: LinearWeight): Value {
   const { rows, columns, bits, matrix, scales, zeroPoints, bias } = weight;
   const [tokens, width] = x.shape;
   if (x.shape.length !== 2 || width !== columns) fail('linear', `[${x.shape}] times a [${rows},${columns}] matrix`);
+  if (matrix.shape[0] !== rows || (bias && bias.shape[0] !== rows))
+    fail('linear', `a [${rows},${columns}] matrix as [${matrix.shape}] with bias [${bias?.shape ?? 'none'}]`);
   const output = { dtype: x.dtype, shape: [tokens!, rows] };
   if (bits === 32) return one('Gemm', bias ? [x, matrix, bias] : [x, matrix], output, { transB: 1 });
   // accuracy_level 0: float products. Level 4 would round activations to 8 bits (error up to 5e-3 of the maximum).
