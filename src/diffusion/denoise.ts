@@ -7,13 +7,12 @@ import type { Weights } from '../gpu/weights';
 import { Activations, type DitPlan } from './activations';
 import { DitSessions } from './block-graphs';
 import { predictVelocity } from './dit';
-import { euler } from './euler';
 import { type GuidanceScales, guidanceOf } from './guidance';
 import { torchRandn } from './noise';
 import { Sampler } from './sampler';
 import { type Schedule, type Stage, stageOf } from './schedule';
+import { SOLVERS } from './solvers';
 import { encodeTextKeys, type TextEmbedding, type TextKeys } from './text-keys';
-import { unipc } from './unipc';
 
 /** A sampling run. */
 export interface DenoisePlan {
@@ -62,7 +61,7 @@ export async function denoise(
 ): Promise<GpuTensor> {
   const { gpu, config, signal } = host;
   const { schedule, dit, latentShape } = plan;
-  const solver = schedule.solver === 'euler' ? euler : unipc;
+  const solver = SOLVERS[schedule.solver];
   const sessions = new DitSessions(config, host.ort);
   const noise = torchRandn(
     plan.seed,

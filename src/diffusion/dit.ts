@@ -17,6 +17,8 @@ export interface DitHost {
   plan: DitPlan;
   activations: Activations;
   signal?: AbortSignal | undefined;
+  /** Shown the tensors between the stages, by the fixtures' names; finds the first wrong step. */
+  tap?: ((name: string, tensor: GpuTensor) => Promise<void>) | undefined;
 }
 
 /**
@@ -37,6 +39,9 @@ export async function predictVelocity(
   const branches = activations.branches.slice(0, texts.length);
   await embed(host, weights, latents, branches);
   await embedTime(host, weights, timestep);
+  await host.tap?.('patch_tokens', branches[0]!.x[0]!);
+  await host.tap?.('e', activations.e);
+  await host.tap?.('e0', activations.e0);
   for (let block = 0; block < sessions.config.numLayers; block++) {
     await modulate(host, weights, block);
     for (const [index, branch] of branches.entries()) {
@@ -44,6 +49,7 @@ export async function predictVelocity(
       const shared = block === 0 ? (index === 0 ? branches : []) : [branch];
       if (shared.length > 0) await runBlock(host, weights, block, shared, texts.slice(index, index + shared.length));
     }
+    await host.tap?.(`block${block}.block_out`, branches[0]!.x[0]!);
     // Waiting here bounds what is queued, so that a cancel takes effect within a block, not after a step.
     await host.gpu.device.queue.onSubmittedWorkDone();
   }
@@ -73,14 +79,15 @@ async function embedTime(host: DitHost, weights: Weights, timestep: number): Pro
   await run(compiled, feeds, { e: activations.e, e0: activations.e0 });
 }
 
-async function modulate({ sessions, activations }: DitHost, weights: Weights, block: number): Promise<void> {
+/** The block's six modulation vectors for this step. */
+export async function modulate({ sessions, activations }: DitHost, weights: Weights, block: number): Promise<void> {
   const compiled = await sessions.modulation();
   const feeds = weights.feeds(compiled.graph.inputs, `blocks.${block}.`, { e0: activations.e0 });
   await run(compiled, feeds, activations.modulation);
 }
 
 /** One block for branches whose residual streams are equal on entry (block 0), or for a single branch. */
-async function runBlock(
+export async function runBlock(
   host: DitHost,
   weights: Weights,
   block: number,

@@ -45,47 +45,60 @@ export async function encodeTextKeys(
   signal?: AbortSignal,
 ): Promise<TextKeys> {
   const { config } = sessions;
-  const { keys, lastKeyBias } = collapsedRows(text.rows, config.textLen);
+  const rows = collapsedRows(text.rows, config.textLen);
+  using scope = new Scope();
+  // Buffers start as zeros, so the row behind the real ones is the padding row.
+  const context = scope.own(gpu.memory.tensor('context', 'float32', [rows.keys, config.textDim]));
+  gpu.memory.write(context, text.values);
+  const c = scope.own(gpu.memory.tensor('projected text', 'float32', [rows.keys, config.dim]));
+  const projection = await sessions.outer('text', weights, rows.keys);
+  await projection.session.run(weights.feeds(projection.graph.inputs, '', { context }), { c });
+  return await textKeys(gpu, sessions, weights, c, rows, type, signal); // `scope` must outlive it
+}
+
+/** Keys and values from text that has been projected to the model's width: c [keys, C]. */
+export async function textKeys(
+  gpu: Gpu,
+  sessions: DitSessions,
+  weights: Weights,
+  c: GpuTensor,
+  { keys, lastKeyBias }: { keys: number; lastKeyBias: number },
+  type: 'f16' | 'f32',
+  signal?: AbortSignal,
+): Promise<TextKeys> {
+  const { dim, numHeads, numLayers, eps } = sessions.config;
   const made = new Scope();
   using scratch = new Scope();
-  const make = (scope: Scope, label: string, shape: number[], half = false) =>
-    scope.own(gpu.memory.tensor(label, half ? 'float16' : 'float32', shape));
   try {
-    // Buffers start as zeros, so the row behind the real ones is the padding row.
-    const context = make(scratch, 'context', [keys, config.textDim]);
-    gpu.memory.write(context, text.values);
-    const c = make(scratch, 'projected text', [keys, config.dim]);
-    const projection = await sessions.outer('text', weights, keys);
-    await projection.session.run(weights.feeds(projection.graph.inputs, '', { context }), { c });
-    const k = make(scratch, 'text keys', [keys, config.dim]);
-    const v = make(scratch, 'text values', [keys, config.dim]);
+    const k = scratch.own(gpu.memory.tensor('text keys', 'float32', [keys, dim]));
+    const v = scratch.own(gpu.memory.tensor('text values', 'float32', [keys, dim]));
     const blocks: TextKeys['blocks'] = [];
-    for (let block = 0; block < config.numLayers; block++) {
+    for (let block = 0; block < numLayers; block++) {
       throwIfAborted(signal);
       const compiled = await sessions.block('crossKv', weights, block, keys);
       await compiled.session.run(weights.feeds(compiled.graph.inputs, `blocks.${block}.`, { c }), { k, v });
-      const shape = [config.numHeads, keys, HEAD_DIM];
-      const stored = {
-        keys: make(made, `text keys ${block}`, shape, type === 'f16'),
-        values: make(made, `text values ${block}`, shape, type === 'f16'),
-      };
+      const stored = (label: string) =>
+        made.own(
+          gpu.memory.tensor(`${label} ${block}`, type === 'f16' ? 'float16' : 'float32', [numHeads, keys, HEAD_DIM]),
+        );
+      const pair = { keys: stored('text keys'), values: stored('text values') };
       const store = {
         type,
         tokens: keys,
-        dim: config.dim,
-        heads: config.numHeads,
+        dim,
+        heads: numHeads,
         headOffset: 0,
         rope: false,
         outTokens: keys,
         storeOffset: 0,
         ropeOffset: 0,
         grid: [1, 1, keys] as const,
-        eps: config.eps,
+        eps,
       };
       const weight = weights.tensor(`blocks.${block}.cross_attn.norm_k.weight`);
-      await qkNormRope.run(gpu, { ...store, norm: true }, { x: k, weight, rope: weight, out: stored.keys });
-      await qkNormRope.run(gpu, { ...store, norm: false }, { x: v, weight, rope: weight, out: stored.values });
-      blocks.push(stored);
+      await qkNormRope.run(gpu, { ...store, norm: true }, { x: k, weight, rope: weight, out: pair.keys });
+      await qkNormRope.run(gpu, { ...store, norm: false }, { x: v, weight, rope: weight, out: pair.values });
+      blocks.push(pair);
     }
     return { keys, lastKeyBias, blocks, [Symbol.dispose]: () => made[Symbol.dispose]() };
   } catch (error) {

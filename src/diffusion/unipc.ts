@@ -10,7 +10,7 @@ import type { Schedule } from './schedule';
 import { type Combination, estimateX0, finalStep, levelsOf, type Rename, type Solver, type SolverStep } from './solver';
 
 /** The oldest estimate's buffer takes the next step's estimate; the predictor has written the next sample to `lastSample`. */
-const HISTORY_SHIFT: readonly Rename[] = [
+export const HISTORY_SHIFT: readonly Rename[] = [
   { from: 'sample', to: 'lastSample' },
   { from: 'lastSample', to: 'sample' },
   { from: 'x0', to: 'x0Previous' },
@@ -77,7 +77,7 @@ function corrector(sigmas: Float32Array, index: number): Combination {
 }
 
 /** Steps from this level to the next: of order 1 in step 0, of order 2 with the estimate before from then on. */
-function predictor(sigmas: Float32Array, index: number): Combination {
+export function predictor(sigmas: Float32Array, index: number): Combination {
   const { h, scale, weight } = interval(sigmas[index]!, sigmas[index + 1]!);
   if (index === 0) {
     return {
