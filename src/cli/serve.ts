@@ -1,0 +1,60 @@
+import { basename, resolve } from 'node:path';
+import { Command } from 'commander';
+import { ZoetropeError } from '../errors';
+import { isModelFolder, modelsFolder, pageFolder } from './installation';
+import { type ServerOptions, type StaticServer, startServer } from './server';
+
+/** Port of `zoetrope serve` when none is named; any free one where it is taken. */
+const DEFAULT_PORT = 8080;
+
+/** What `zoetrope serve` takes. */
+export interface ServeArguments {
+  /** A model folder, or a folder of model folders. Default: the models that come with the package. */
+  folder?: string;
+  port?: number;
+  host: string;
+}
+
+/** The page at `/` and models below `/models/`; a single model goes by the name of its folder. */
+export function servedFolders(folder: string | undefined): Record<string, string> {
+  const folders = { '/': pageFolder(), '/models/': modelsFolder() };
+  if (folder === undefined) return folders;
+  const models = resolve(folder);
+  return isModelFolder(models)
+    ? { ...folders, [`/models/${basename(models)}/`]: models }
+    : { ...folders, '/models/': models };
+}
+
+/** Starts the server and tells its address. */
+export async function runServe({ folder, port, host }: ServeArguments): Promise<StaticServer> {
+  const folders = servedFolders(folder);
+  const server = await listen({ folders, host, cors: true }, port);
+  console.log(`Zoetrope: ${server.url}`);
+  if (folder !== undefined) {
+    const prefix = Object.keys(folders).at(-1)!;
+    console.log(`${resolve(folder)}: ${server.url}${prefix.slice(1)}`);
+  }
+  return server;
+}
+
+async function listen(options: ServerOptions, port: number | undefined): Promise<StaticServer> {
+  if (port !== undefined) return startServer({ ...options, port });
+  return startServer({ ...options, port: DEFAULT_PORT }).catch(() => startServer(options));
+}
+
+/** The `serve` command. It runs until it is interrupted. */
+export function serveCommand(): Command {
+  return new Command('serve')
+    .description('Serve the page and models, with byte ranges and for pages of other origins')
+    .argument('[folder]', 'a model folder or a folder of them; default: the models of this package')
+    .option('--port <number>', `port; default ${DEFAULT_PORT}, or a free one where it is taken`, portNumber)
+    .option('--host <address>', 'address to listen on; 0.0.0.0 opens it to the network', '127.0.0.1')
+    .action(async (folder: string | undefined, options: Omit<ServeArguments, 'folder'>) => {
+      await runServe(folder === undefined ? options : { ...options, folder });
+    });
+}
+
+function portNumber(text: string): number {
+  if (/^\d{1,5}$/.test(text) && Number(text) < 65536) return Number(text);
+  throw new ZoetropeError('bad-request', `--port is a whole number from 0 to 65535, got ${JSON.stringify(text)}.`);
+}
