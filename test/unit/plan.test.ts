@@ -1,0 +1,161 @@
+import { describe, expect, it } from 'vitest';
+import type { DitConfig, VaeConfig } from '../../src/config';
+import type { Manifest } from '../../src/manifest';
+import { type DeviceLimits, planDit, planVideo } from '../../src/plan';
+import { type Request, type ResolvedRequest, resolveRequest } from '../../src/request';
+
+const A14B: DitConfig = {
+  dim: 5120,
+  ffnDim: 13824,
+  numHeads: 40,
+  numLayers: 40,
+  inChannels: 16,
+  outChannels: 16,
+  freqDim: 256,
+  textDim: 4096,
+  textLen: 512,
+  eps: 1e-6,
+};
+
+const VAE: VaeConfig = {
+  baseDim: 96,
+  zDim: 16,
+  dimMult: [1, 2, 4, 4],
+  numResBlocks: 2,
+  temporalUpsample: [true, true, false],
+  latentsMean: Array(16).fill(0),
+  latentsStd: Array(16).fill(1),
+};
+
+const MODEL: Pick<Manifest, 'sizes' | 'dit' | 'umt5' | 'vae' | 'boundary'> = {
+  dit: A14B,
+  vae: VAE,
+  umt5: {
+    vocabSize: 256384,
+    dModel: 4096,
+    dKv: 64,
+    numHeads: 64,
+    dFf: 10240,
+    numLayers: 24,
+    relativeBuckets: 32,
+    relativeMaxDistance: 128,
+    eps: 1e-6,
+  },
+  boundary: 0.875,
+  sizes: {
+    '480p': { '16:9': [832, 480], '9:16': [480, 832], '1:1': [640, 640] },
+    '580p': { '16:9': [1024, 576], '9:16': [576, 1024], '1:1': [768, 768] },
+    '720p': { '16:9': [1280, 720], '9:16': [720, 1280], '1:1': [960, 960] },
+  },
+};
+
+/** What WebGPU guarantees. */
+const DEFAULTS: DeviceLimits = { maxStorageBufferBindingSize: 2 ** 27, maxBufferSize: 2 ** 28, f16: false, cpu: false };
+
+const none = { film: false, rife: false, promptExpansion: false, safetyChecker: false };
+const resolved = (request: Partial<Request>): ResolvedRequest =>
+  resolveRequest({ prompt: '', ...request }, none, () => 7);
+
+describe('cutting the sequence', () => {
+  const sizes = [
+    [80, 5, 8, 8],
+    [32_760, 21, 60, 104],
+    [75_600, 21, 90, 160],
+    [111_600, 31, 90, 160],
+    [65, 1, 10, 26],
+  ] as const;
+
+  it.each(sizes)(
+    '%i tokens: every binding fits the guaranteed limits, and nothing is left out',
+    (tokens, frames, h, w) => {
+      for (const f16 of [false, true]) {
+        const plan = planDit(
+          A14B,
+          { tokens, latentFrames: frames, latentHeight: h, latentWidth: w },
+          { ...DEFAULTS, f16 },
+        );
+        let next = 0;
+        for (const [index, chunk] of plan.chunks.entries()) {
+          expect(chunk).toMatchObject({ index, begin: next });
+          expect(chunk.tokens * A14B.ffnDim * 4).toBeLessThanOrEqual(DEFAULTS.maxStorageBufferBindingSize);
+          expect(chunk.tokens).toBeLessThanOrEqual(plan.chunks[0]!.tokens);
+          expect(chunk.tokens).toBeGreaterThan(0);
+          next += chunk.tokens;
+        }
+        expect(next).toBe(tokens);
+        let head = 0;
+        for (const group of plan.headGroups) {
+          expect(group.begin).toBe(head);
+          expect(group.heads * tokens * 128 * (f16 ? 2 : 4)).toBeLessThanOrEqual(DEFAULTS.maxStorageBufferBindingSize);
+          head += group.heads;
+        }
+        expect(head).toBe(A14B.numHeads);
+      }
+    },
+  );
+
+  it('takes one chunk and one group where they fit', () => {
+    const plan = planDit(
+      { ...A14B, dim: 256, ffnDim: 512, numHeads: 2 },
+      { tokens: 80, latentFrames: 5, latentHeight: 8, latentWidth: 8 },
+      DEFAULTS,
+    );
+    expect(plan.chunks).toEqual([{ index: 0, begin: 0, tokens: 80 }]);
+    expect(plan.headGroups).toEqual([{ index: 0, begin: 0, heads: 2 }]);
+    expect(plan.grid).toEqual([5, 4, 4]);
+    expect(plan.type).toBe('f32');
+  });
+
+  it('refuses a device on which a single head does not fit', () => {
+    const tiny = { ...DEFAULTS, maxStorageBufferBindingSize: 2 ** 22 };
+    const shape = { tokens: 75_600, latentFrames: 21, latentHeight: 90, latentWidth: 160 };
+    expect(() => planDit(A14B, shape, tiny)).toThrowError(expect.objectContaining({ code: 'out-of-memory' }));
+  });
+
+  it('keeps dispatches small on CPU drivers', () => {
+    const shape = { tokens: 80, latentFrames: 5, latentHeight: 8, latentWidth: 8 };
+    const on = (cpu: boolean) => planDit(A14B, shape, { ...DEFAULTS, cpu }).maxMacPerDispatch;
+    expect(on(true)).toBeLessThan(on(false));
+  });
+});
+
+describe('planning a request', () => {
+  it('follows the endpoint: 720p, 81 frames, 27 steps of which 12 run the high-noise expert', () => {
+    const plan = planVideo(resolved({}), MODEL, DEFAULTS);
+    expect(plan.shape).toMatchObject({ width: 1280, height: 720, frames: 81, tokens: 75_600 });
+    expect(plan.denoise.latentShape).toEqual([16, 21, 90, 160]);
+    expect(plan.denoise.schedule).toMatchObject({ solver: 'unipc', highSteps: 12 });
+    expect(plan.denoise.seed).toBe(7);
+    expect(plan.work.steps).toHaveLength(27);
+    // wan-perf's table: 6.5 PFLOP a pass, two passes a step; 0.64 PFLOP for the decode.
+    expect(plan.work.steps[0]! / 2 / 1e15).toBeCloseTo(6.5, 1);
+    expect(plan.work.decode / 1e15).toBeCloseTo(0.62, 1);
+    expect(plan.negativePrompt).toBe(true);
+    expect(plan.format).toEqual({
+      width: 1280,
+      height: 720,
+      framesPerSecond: 16,
+      quality: 'high',
+      writeMode: 'balanced',
+    });
+  });
+
+  it('leaves the negative prompt out where no stage is guided, and counts single passes', () => {
+    const plan = planVideo(
+      resolved({ guidance_scale: 1, guidance_scale_2: 1, num_inference_steps: 2 }),
+      MODEL,
+      DEFAULTS,
+    );
+    expect(plan.negativePrompt).toBe(false);
+    expect(plan.work.steps[0]! / 1e15).toBeCloseTo(6.5, 1);
+    const half = planVideo(resolved({ guidance_scale: 1 }), MODEL, DEFAULTS);
+    expect(half.negativePrompt).toBe(true);
+    expect(half.work.steps[26]! / half.work.steps[0]!).toBeCloseTo(2);
+  });
+
+  it('decodes in tiles only where whole frames do not fit', () => {
+    expect(planVideo(resolved({}), MODEL, DEFAULTS).vaeTile).toBeGreaterThanOrEqual(4);
+    const roomy = { ...DEFAULTS, maxStorageBufferBindingSize: 2 ** 33, maxBufferSize: 2 ** 33 };
+    expect(planVideo(resolved({}), MODEL, roomy).vaeTile).toBeNull();
+  });
+});

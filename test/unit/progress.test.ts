@@ -1,0 +1,75 @@
+import { describe, expect, it } from 'vitest';
+import { ProgressMeter, StageClock } from '../../src/progress';
+import type { Progress } from '../../src/protocol';
+
+function meter(work = { text: 10, steps: [40, 40], decode: 10 }) {
+  let now = 1000;
+  const seen: Progress[] = [];
+  return {
+    seen,
+    tick: (ms: number) => {
+      now += ms;
+    },
+    meter: new ProgressMeter(
+      work,
+      () => now,
+      (progress) => seen.push(progress),
+    ),
+  };
+}
+
+describe('ProgressMeter', () => {
+  it('rises through the stages to 1 and never falls', () => {
+    const { meter: it, seen } = meter();
+    it.report('load', 5, 10);
+    it.report('text', 1, 1);
+    it.report('diffusion', 1, 2);
+    it.report('load', 1, 10); // the second expert's weights come late
+    it.report('diffusion', 2, 2);
+    it.report('decode', 17, 17);
+    const fractions = seen.map(({ fraction }) => fraction);
+    expect([...fractions].sort((a, b) => a - b)).toEqual(fractions);
+    expect(fractions.at(-1)).toBeCloseTo(1);
+    expect(fractions[2]).toBeCloseTo((5 + 10 + 40) / 105);
+  });
+
+  it('estimates the rest from the pace so far, once there is one', () => {
+    const { meter: it, seen, tick } = meter();
+    tick(10);
+    it.report('load', 1, 10);
+    expect(seen[0]).toMatchObject({ elapsedMs: 10, remainingMs: null });
+    tick(490);
+    it.report('diffusion', 1, 2);
+    const { fraction, elapsedMs, remainingMs } = seen[1]!;
+    expect(elapsedMs).toBe(500);
+    expect(remainingMs).toBeCloseTo((500 * (1 - fraction)) / fraction);
+  });
+});
+
+describe('StageClock', () => {
+  it('accounts a stage inside another to the inner one alone', async () => {
+    let now = 0;
+    const clock = new StageClock(() => now);
+    await clock.time('diffusionMs', async () => {
+      now += 5;
+      await clock.time('loadMs', async () => {
+        now += 100;
+      });
+      now += 7;
+    });
+    now += 3;
+    expect(clock.timings()).toEqual({ loadMs: 100, textMs: 0, diffusionMs: 12, decodeMs: 0, totalMs: 115 });
+  });
+
+  it('accounts a stage that fails', async () => {
+    let now = 0;
+    const clock = new StageClock(() => now);
+    const failing = clock.time('textMs', async () => {
+      now += 4;
+      throw new Error('broken');
+    });
+    await expect(failing).rejects.toThrow('broken');
+    now += 1;
+    expect(clock.timings()).toMatchObject({ textMs: 4, totalMs: 5 });
+  });
+});
