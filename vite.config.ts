@@ -3,6 +3,8 @@ import { defineConfig, type UserConfig } from 'vite';
 /** Settings of all builds. */
 const shared: UserConfig = {
   base: './', // the page works from any folder of any host
+  // Builds have a target of their own; this is for `vite` and `vite-node`: Node 20 and Safari have no `using`.
+  oxc: { target: 'es2023' },
   worker: { format: 'es' }, // the engine imports ONNX Runtime when it knows which build the browser can run
   // Pre-bundling would separate ONNX Runtime from the wasm file that lies beside it.
   optimizeDeps: { exclude: ['onnxruntime-web'] },
@@ -32,7 +34,7 @@ export default defineConfig(({ mode }): UserConfig => {
   if (mode === 'cli') {
     return {
       publicDir: false,
-      build: { target: 'node20', outDir: 'dist/cli', ssr: 'src/cli/main.ts' },
+      build: { target: 'node20.19', outDir: 'dist/cli', ssr: 'src/cli/main.ts' },
     };
   }
   return { ...shared, build: { target: 'es2023', outDir: 'dist/page', chunkSizeWarningLimit: 200 } };

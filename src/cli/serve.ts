@@ -15,25 +15,21 @@ export interface ServeArguments {
   host: string;
 }
 
-/** The page at `/` and models below `/models/`; a single model goes by the name of its folder. */
-export function servedFolders(folder: string | undefined): Record<string, string> {
+/** The page at `/` and models below `/models/`; a single model goes by the name of its folder. `model` is its URL, relative. */
+export function servedFolders(folder: string | undefined): { folders: Record<string, string>; model?: string } {
   const folders = { '/': pageFolder(), '/models/': modelsFolder() };
-  if (folder === undefined) return folders;
+  if (folder === undefined) return { folders };
   const models = resolve(folder);
-  return isModelFolder(models)
-    ? { ...folders, [`/models/${basename(models)}/`]: models }
-    : { ...folders, '/models/': models };
+  if (!isModelFolder(models)) return { folders: { ...folders, '/models/': models } };
+  const model = `models/${encodeURIComponent(basename(models))}/`;
+  return { folders: { ...folders, [`/models/${basename(models)}/`]: models }, model };
 }
 
 /** Starts the server and tells its address. */
 export async function runServe({ folder, port, host }: ServeArguments): Promise<StaticServer> {
-  const folders = servedFolders(folder);
+  const { folders, model } = servedFolders(folder);
   const server = await listen({ folders, host, cors: true }, port);
-  console.log(`Zoetrope: ${server.url}`);
-  if (folder !== undefined) {
-    const prefix = Object.keys(folders).at(-1)!;
-    console.log(`${resolve(folder)}: ${server.url}${prefix.slice(1)}`);
-  }
+  console.log(`Zoetrope: ${server.url}${model === undefined ? '' : `?model=${model}`}`);
   return server;
 }
 

@@ -1,0 +1,199 @@
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { ManifestFile } from '../../src/manifest';
+import { type Chromium, demoModel, generateIn, openChromium, openModel } from '../harness/chromium';
+
+/** The shortest job there is. */
+const QUICK = { prompt: 'a red circle', seed: 1, num_frames: 17, num_inference_steps: 2, aspect_ratio: '1:1' } as const;
+
+/** Name of the built worker. */
+const engine = () =>
+  readdirSync(resolve(import.meta.dirname, '../../dist/page/assets')).find((name) => /^engine-.*\.js$/.test(name))!;
+
+/** Largest file of the demo model: a shard of weights. */
+function largestShard(): ManifestFile {
+  const { components } = JSON.parse(readFileSync(join(demoModel, 'zoetrope.json'), 'utf8'));
+  const files = Object.values(components).flat() as ManifestFile[];
+  return files.reduce((largest, file) => (file.sizeBytes > largest.sizeBytes ? file : largest));
+}
+
+describe('the engine', () => {
+  let chromium: Chromium;
+  let page: Page;
+  let scratch: string;
+
+  beforeAll(async () => {
+    scratch = mkdtempSync(join(tmpdir(), 'zoetrope-models-'));
+    const { path } = largestShard();
+    const shard = readFileSync(join(demoModel, path));
+    for (const name of ['flipped', 'cut', 'gone']) cpSync(demoModel, join(scratch, name), { recursive: true });
+    const flipped = Buffer.from(shard);
+    flipped[flipped.length >> 1]! ^= 1;
+    writeFileSync(join(scratch, 'flipped', path), flipped);
+    writeFileSync(join(scratch, 'cut', path), shard.subarray(0, shard.length - 1));
+    rmSync(join(scratch, 'gone', path));
+    chromium = await openChromium({ '/broken/': scratch });
+  });
+
+  afterAll(async () => {
+    await chromium?.close();
+    rmSync(scratch, { recursive: true });
+  });
+
+  beforeEach(async () => {
+    page = await chromium.open();
+  });
+
+  afterEach(() => page.close());
+
+  it('cancels within a step, frees what the job had, and generates again', async () => {
+    await openModel(page);
+    const first = await generateIn(chromium, page, QUICK);
+    const level = (await page.evaluate(() => opened.memory())).liveBytes;
+    expect(level).toBeGreaterThan(0);
+    const { error, waitedMs } = await page.evaluate(async (request) => {
+      const controller = new AbortController();
+      let abortedAt = Number.NaN;
+      const error = await caught(
+        opened.generate(
+          { ...request, num_inference_steps: 20 },
+          {
+            signal: controller.signal,
+            onProgress({ stage, done }) {
+              if (stage !== 'diffusion' || done !== 1 || !Number.isNaN(abortedAt)) return;
+              abortedAt = 0;
+              // The second step runs by then: steps take longer than this.
+              setTimeout(() => {
+                abortedAt = performance.now();
+                controller.abort();
+              }, 100);
+            },
+          },
+        ),
+      );
+      return { error, waitedMs: performance.now() - abortedAt };
+    }, QUICK);
+    expect(error.code).toBe('aborted');
+    console.log(
+      `Cancelled after ${Math.round(waitedMs)} ms; steps take ${Math.round(first.answer.timings.diffusionMs / 2)} ms`,
+    );
+    expect(waitedMs).toBeLessThan(first.answer.timings.diffusionMs / 2);
+    expect((await page.evaluate(() => opened.memory())).liveBytes).toBe(level);
+    const again = await generateIn(chromium, page, QUICK);
+    expect(Buffer.compare(again.rgb24, first.rgb24)).toBe(0);
+    expect((await page.evaluate(() => opened.memory())).liveBytes).toBe(level);
+  });
+
+  it('cancels a job that waits without touching the one that runs', async () => {
+    await openModel(page);
+    const { error, prompt } = await page.evaluate(async (request) => {
+      const controller = new AbortController();
+      const running = opened.generate(request);
+      const waiting = caught(opened.generate({ ...request, prompt: 'another' }, { signal: controller.signal }));
+      controller.abort();
+      return { error: await waiting, prompt: (await running).prompt };
+    }, QUICK);
+    expect(error.code).toBe('aborted');
+    expect(prompt).toBe(QUICK.prompt);
+  });
+
+  it('rejects with device-lost when the device goes, and makes a new one for the next job', async () => {
+    const { error, bytes } = await page.evaluate(
+      async ({ request, script }) => {
+        const worker = new Worker(script, { type: 'module' });
+        const opened = await zoetrope.load({ model: '/models/demo/', worker });
+        // What comlink would send for `engine.reset()`, which destroys the device.
+        const destroy = () => worker.postMessage({ id: 'reset', type: 'APPLY', path: ['reset'], argumentList: [] });
+        const error = await caught(
+          opened.generate(request, {
+            onProgress: ({ stage, done }) => {
+              if (stage === 'diffusion' && done === 1) destroy();
+            },
+          }),
+        );
+        const { video } = await opened.generate(request);
+        opened.close();
+        return { error, bytes: video.file_size };
+      },
+      { request: QUICK, script: `/assets/${engine()}` },
+    );
+    expect(error.code).toBe('device-lost');
+    expect(bytes).toBeGreaterThan(1000);
+  });
+
+  it('refuses bad requests with details', async () => {
+    await openModel(page);
+    const local = await page.evaluate(
+      (request) => caught(opened.generate({ ...request, num_frames: 16, shift: Number.NaN, extra: 1 } as never)),
+      QUICK,
+    );
+    expect(local.code).toBe('bad-request');
+    expect(local.detail.map(({ loc, type }) => [loc[1], type])).toEqual([
+      ['num_frames', 'greater_than_equal'],
+      ['shift', 'finite_number'],
+      ['extra', 'extra_forbidden'],
+    ]);
+  });
+
+  it('sends errors through the worker’s boundary with code and details', async () => {
+    await openModel(page);
+    const error = await page.evaluate(
+      (request) => caught(opened.generate({ ...request, interpolator_model: 'film', enable_safety_checker: true })),
+      QUICK,
+    );
+    expect(error.code).toBe('missing-component');
+    expect(error.detail.map(({ loc, type }) => [loc[1], type])).toEqual([
+      ['interpolator_model', 'missing_component'],
+      ['enable_safety_checker', 'missing_component'],
+    ]);
+  });
+
+  it.each([
+    ['/broken/flipped/', 'corrupt-data'],
+    ['/broken/cut/', 'corrupt-data'],
+    ['/broken/gone/', 'unreadable-source'],
+  ])('refuses %s as %s and names the file', async (model, code) => {
+    const error = await page.evaluate(
+      async ([url, request]) =>
+        caught(
+          zoetrope.load({ model: url }).then(async (broken) => {
+            await broken.generate(request).finally(() => broken.close());
+          }),
+        ),
+      [model, QUICK] as const,
+    );
+    expect(error.code).toBe(code);
+    expect(error.message).toContain(largestShard().path);
+  });
+
+  it('refuses a folder that is no model', async () => {
+    const error = await page.evaluate(() => caught(zoetrope.load({ model: '/nothing/' })));
+    expect(error.code).toBe('unreadable-source');
+    expect(error.message).toContain('/nothing/');
+  });
+
+  it('rejects pending calls when the worker dies', async () => {
+    const failed = await page.evaluate(() =>
+      caught(zoetrope.load({ model: '/models/demo/', worker: new Worker('/nothing.js', { type: 'module' }) })),
+    );
+    expect(failed.code).toBe('worker-died');
+    const thrown = await page.evaluate(() => {
+      const script = URL.createObjectURL(new Blob(['throw new Error("out of luck")'], { type: 'text/javascript' }));
+      return caught(zoetrope.load({ model: '/models/demo/', worker: new Worker(script, { type: 'module' }) }));
+    });
+    expect(thrown).toMatchObject({ code: 'worker-died', message: expect.stringContaining('out of luck') });
+  });
+
+  it('rejects the job that runs when it is closed', async () => {
+    await openModel(page);
+    const error = await page.evaluate((request) => {
+      const job = caught(opened.generate(request));
+      setTimeout(() => opened.close(), 100);
+      return job;
+    }, QUICK);
+    expect(error.code).toBe('worker-died');
+  });
+});
