@@ -114,6 +114,15 @@ function refuse(message: string): never {
   throw new ZoetropeError('bad-checkpoint', `${MANIFEST_FILE}: ${message}`);
 }
 
+/** The first problem that the schema found, with whatever limits it names. `zod/mini` has no sentences of its own. */
+function firstProblem({ issues }: z.core.$ZodError): string {
+  const { path, message, ...rest } = issues[0]!;
+  const limits = Object.entries(rest)
+    .filter(([key]) => ['expected', 'format', 'values', 'minimum', 'maximum', 'divisor'].includes(key))
+    .map(([key, value]) => `${key} ${value}`);
+  return `${path.join('.') || 'the top level'}: ${[message, ...limits].join(', ')}`;
+}
+
 /** Numbers that must agree with each other, beyond what the schema sees. */
 function checkNumbers({ dit, umt5, vae, preview, boundary, components }: Manifest): void {
   checkDitConfig(dit, MANIFEST_FILE);
@@ -191,10 +200,7 @@ export function parseManifest(bytes: Uint8Array): Manifest {
     refuse(`this is not JSON (${messageOf(error)}). Check that the address is that of a model folder.`);
   }
   const parsed = z.safeParse(manifestSchema, json);
-  if (!parsed.success) {
-    const { path, message } = parsed.error.issues[0]!;
-    refuse(`${path.join('.') || 'the top level'}: ${message}. Import the checkpoint again.`);
-  }
+  if (!parsed.success) refuse(`${firstProblem(parsed.error)}. Import the checkpoint again.`);
   const manifest = parsed.data as Manifest;
   checkNumbers(manifest);
   const paths = new Set([MANIFEST_FILE]);
