@@ -6,8 +6,12 @@ const shared: UserConfig = {
   // Builds have a target of their own; this is for `vite` and `vite-node`: Node 20 and Safari have no `using`.
   oxc: { target: 'es2023' },
   worker: { format: 'es' }, // the engine imports ONNX Runtime when it knows which build the browser can run
-  // Pre-bundling would separate ONNX Runtime from the wasm file that lies beside it.
-  optimizeDeps: { exclude: ['onnxruntime-web'] },
+  optimizeDeps: {
+    // Found at the start, since what is found later makes the page load again.
+    entries: ['index.html', 'workers/*.ts'],
+    // Pre-bundling would separate ONNX Runtime from the wasm file that lies beside it.
+    exclude: ['onnxruntime-web'],
+  },
 };
 
 /**

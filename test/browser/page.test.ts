@@ -1,0 +1,103 @@
+import type { Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Chromium, openChromium, screenshot } from '../harness/chromium';
+
+/** Longest task of the main thread while a video is made, milliseconds: above it a page feels stuck. */
+const TASK_LIMIT_MS = 50;
+
+declare global {
+  /** Tasks of the main thread above 50 ms since the observer was set up; the browser reports no shorter ones. */
+  var longTasks: { ms: number; at: number }[];
+}
+
+describe('the page', () => {
+  let chromium: Chromium;
+  let page: Page;
+  const button = () => page.getByRole('button', { name: 'Generate' });
+
+  beforeAll(async () => {
+    chromium = await openChromium();
+    page = await chromium.open('');
+    await button().and(page.locator('[aria-disabled=false]')).waitFor({ timeout: 60_000 });
+    await page.getByRole('textbox', { name: 'Prompt', exact: true }).fill('a blue star in the night sky');
+    await page.getByRole('radio', { name: '1:1' }).check({ force: true });
+    await page.getByRole('spinbutton', { name: 'Frames', exact: true }).fill('17');
+    await page.getByRole('spinbutton', { name: 'Seed', exact: true }).fill('5');
+  });
+
+  afterAll(() => chromium?.close());
+
+  const steps = (count: number) => page.getByRole('spinbutton', { name: 'Steps', exact: true }).fill(String(count));
+
+  it('makes a video that plays, without ever blocking', async () => {
+    await steps(4);
+    await page.evaluate(() => {
+      globalThis.longTasks = [];
+      new PerformanceObserver((list) => {
+        for (const { duration, startTime } of list.getEntries()) longTasks.push({ ms: duration, at: startTime });
+      }).observe({ type: 'longtask' });
+    });
+    await button().click();
+    await page.getByRole('img', { name: 'Preview after step' }).waitFor({ timeout: 90_000 });
+    await screenshot(page, 'preview');
+    await page.getByRole('link', { name: 'Download MP4' }).waitFor({ timeout: 120_000 });
+    const tasks = await page.evaluate(() => longTasks);
+    await screenshot(page, 'result');
+
+    const video = page.getByLabel('Video: a blue star in the night sky');
+    const played = await video.evaluate(async (element: HTMLVideoElement) => {
+      await element.play();
+      const { videoWidth, videoHeight, duration, error } = element;
+      return { videoWidth, videoHeight, duration, error };
+    });
+    expect(played).toEqual({ videoWidth: 64, videoHeight: 64, duration: expect.closeTo(17 / 16, 2), error: null });
+    console.log(`Main-thread tasks above 50 ms: ${JSON.stringify(tasks)}`);
+    expect(tasks.filter(({ ms }) => ms > TASK_LIMIT_MS)).toEqual([]);
+  });
+
+  it('cancels from the keyboard and is ready again', async () => {
+    await steps(20);
+    await button().click();
+    await page.getByRole('img', { name: 'Preview after step' }).waitFor({ timeout: 90_000 });
+    await page.keyboard.press('Escape');
+    await page.getByText('Cancelled. Nothing was kept.').waitFor({ timeout: 30_000 });
+    await button().and(page.locator('[aria-disabled=false]')).waitFor();
+  });
+
+  it('shows a wrong field where it is', async () => {
+    await page.getByRole('spinbutton', { name: 'Frames', exact: true }).fill('5');
+    await button().click();
+    const field = page.getByRole('spinbutton', { name: 'Frames', exact: true });
+    await page.locator('[aria-invalid=true]').waitFor();
+    expect(await field.getAttribute('aria-invalid')).toBe('true');
+    expect(await field.evaluate((element) => element === document.activeElement)).toBe(true);
+    await page.locator('#field-num_frames-problem', { hasText: 'greater than or equal to 17' }).waitFor();
+  });
+
+  it('fits a phone', async () => {
+    const phone = await chromium.browser.newPage({ viewport: { width: 360, height: 740 }, colorScheme: 'dark' });
+    await phone.goto(`${chromium.url}?idle`);
+    await phone.getByRole('button', { name: 'Generate' }).waitFor();
+    await screenshot(phone, 'phone');
+    const overflow = await phone.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    expect(overflow).toBeLessThanOrEqual(0);
+    await phone.close();
+  });
+
+  it('says what is missing where there is no WebGPU', async () => {
+    const context = await chromium.browser.newContext();
+    await context.addInitScript(() => Object.defineProperty(Navigator.prototype, 'gpu', { get: () => undefined }));
+    const old = await context.newPage();
+    // Workers have a scope of their own, so there the property is taken away by the script that is served.
+    await old.route(/engine-.*\.js$/, async (route) => {
+      const response = await route.fetch();
+      const body = `Object.defineProperty(WorkerNavigator.prototype, 'gpu', { get: () => undefined });\n${await response.text()}`;
+      await route.fulfill({ response, body });
+    });
+    await old.goto(chromium.url);
+    await old.getByText('WebGPU').first().waitFor({ timeout: 30_000 });
+    await screenshot(old, 'no-webgpu');
+    expect(await old.getByRole('button', { name: 'Generate' }).getAttribute('aria-disabled')).toBe('true');
+    await context.close();
+  });
+});
