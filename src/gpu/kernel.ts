@@ -41,7 +41,7 @@ export interface Kernel<Shape, Name extends string> {
 }
 
 /** Most workgroups along one axis that WebGPU guarantees. */
-const MAX_GROUPS = 65_535;
+export const MAX_GROUPS = 65_535;
 
 /** Folds a count of workgroups into x and y; the shader computes `group.y * grid.x + group.x` and checks the end. */
 export function grid2d(count: number): [number, number, number] {
