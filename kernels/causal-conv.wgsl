@@ -1,0 +1,158 @@
+// causal-conv: convolution over `taps` frames (the present one and those before it) and, where SPATIAL, 3 x 3 pixels.
+//   x [frames + taps - 1, xHeight + 2, xWidth + 2, into]    y [frames * parts, height + 2, width + 2, out / parts] of T
+//   weight [taps, into / 4, pixels, 4, out] of T            bias [out] of f32
+// Channels are last and come in fours. Frames have a border of one pixel of zeros, which this kernel reads and never
+// writes. An invocation makes 4 x 4 pixels of 4 channels: four matrices, one for each row, with a column for each pixel.
+// Prelude: alias T, const SPATIAL.
+override WORKGROUP: u32;
+
+struct Params {
+  first: u32,      // number of this dispatch's first workgroup
+  lanes: u32,      // invocations of a workgroup that share their pixels; the others have the next ones
+  frames: u32,
+  height: u32,     // of y
+  width: u32,
+  into: u32,       // channels / 4
+  out: u32,        // channels / 4
+  taps: u32,
+  parts: u32,      // frames of y for each present frame of x, one after the other in the output channels
+  xHeight: u32,
+  xWidth: u32,
+  doubling: u32,   // 1: x is read as if every pixel were repeated 2 x 2
+  top: u32,        // row of x (after doubling) at which y begins
+  left: u32,
+  accumulate: u32, // 1: adds to what y holds
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<T>>;
+@group(0) @binding(1) var<storage, read> weight: array<vec4<T>>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4f>;
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<T>>;
+@group(0) @binding(4) var<uniform> params: Params;
+
+/** Four neighbouring pixels, three times: from one pixel to the left, in place, and from one to the right. */
+struct Row {
+  left: mat4x4f,
+  here: mat4x4f,
+  right: mat4x4f,
+}
+
+/** Weights of three pixels in a row: 4 input channels to 4 output channels each. */
+struct Taps {
+  left: mat4x4f,
+  here: mat4x4f,
+  right: mat4x4f,
+}
+
+fn row(at: u32, a: vec3u, b: vec3u) -> Row {
+  let p0 = vec4f(x[at + a.x]);
+  let p1 = vec4f(x[at + a.y]);
+  let p2 = vec4f(x[at + a.z]);
+  let p3 = vec4f(x[at + b.x]);
+  let p4 = vec4f(x[at + b.y]);
+  let p5 = vec4f(x[at + b.z]);
+  return Row(mat4x4f(p0, p1, p2, p3), mat4x4f(p1, p2, p3, p4), mat4x4f(p2, p3, p4, p5));
+}
+
+fn four(at: u32, a: vec3u, b: vec3u) -> mat4x4f {
+  return mat4x4f(vec4f(x[at + a.y]), vec4f(x[at + a.z]), vec4f(x[at + b.x]), vec4f(x[at + b.y]));
+}
+
+fn matrix(at: u32) -> mat4x4f {
+  let out = params.out;
+  return mat4x4f(vec4f(weight[at]), vec4f(weight[at + out]), vec4f(weight[at + 2 * out]), vec4f(weight[at + 3 * out]));
+}
+
+fn taps(at: u32) -> Taps {
+  return Taps(matrix(at), matrix(at + 4 * params.out), matrix(at + 8 * params.out));
+}
+
+fn apply(w: Taps, r: Row) -> mat4x4f {
+  return w.left * r.left + w.here * r.here + w.right * r.right;
+}
+
+/** Offsets in x of three neighbours on an axis, the first one pixel before `i`. */
+fn neighbours(i: u32, stride: u32) -> vec3u {
+  let at = vec3u(i, i + 1, i + 2);
+  return select(at, (at + 1) / 2, params.doubling == 1) * stride;
+}
+
+fn store(at: u32, value: vec4f) {
+  if (params.accumulate == 1) {
+    y[at] = vec4<T>(vec4f(y[at]) + value);
+  } else {
+    y[at] = vec4<T>(value);
+  }
+}
+
+fn storeRow(at: u32, values: mat4x4f, columns: u32, stride: u32) {
+  store(at, values[0]);
+  if (columns > 1) { store(at + stride, values[1]); }
+  if (columns > 2) { store(at + 2 * stride, values[2]); }
+  if (columns > 3) { store(at + 3 * stride, values[3]); }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) local: u32) {
+  let wide = (params.width + 3) / 4;
+  let high = (params.height + 3) / 4;
+  let squares = params.frames * high * wide;
+  let rows = WORKGROUP / params.lanes;
+  let groups = (squares + rows - 1) / rows;
+  let index = params.first + group.x;
+  let square = (index % groups) * rows + local / params.lanes;
+  let lane = (index / groups) * params.lanes + local % params.lanes;
+  if (square >= squares || lane >= params.out) { return; }
+  let px = (square % wide) * 4;
+  let py = (square / wide) % high * 4;
+  let t = square / (wide * high);
+
+  let into = params.into;
+  let xRow = (params.xWidth + 2) * into;
+  let xFrame = (params.xHeight + 2) * xRow;
+  let a = neighbours(params.left + px, into);
+  let b = neighbours(params.left + px + 3, into);
+  let c = neighbours(params.top + py, xRow);
+  let d = neighbours(params.top + py + 3, xRow);
+  var y0 = mat4x4f(bias[lane], bias[lane], bias[lane], bias[lane]);
+  var y1 = y0;
+  var y2 = y0;
+  var y3 = y0;
+  for (var tap = 0u; tap < params.taps; tap++) {
+    for (var channel = 0u; channel < into; channel++) {
+      let at = (t + tap) * xFrame + channel;
+      if (SPATIAL) {
+        let wAt = (tap * into + channel) * 36 * params.out + lane;
+        let w0 = taps(wAt);
+        let w1 = taps(wAt + 12 * params.out);
+        let w2 = taps(wAt + 24 * params.out);
+        let r0 = row(at + c.x, a, b);
+        let r1 = row(at + c.y, a, b);
+        let r2 = row(at + c.z, a, b);
+        let r3 = row(at + d.x, a, b);
+        let r4 = row(at + d.y, a, b);
+        let r5 = row(at + d.z, a, b);
+        y0 += apply(w0, r0) + apply(w1, r1) + apply(w2, r2);
+        y1 += apply(w0, r1) + apply(w1, r2) + apply(w2, r3);
+        y2 += apply(w0, r2) + apply(w1, r3) + apply(w2, r4);
+        y3 += apply(w0, r3) + apply(w1, r4) + apply(w2, r5);
+      } else {
+        let w = matrix((tap * into + channel) * 4 * params.out + lane);
+        y0 += w * four(at + c.y, a, b);
+        y1 += w * four(at + c.z, a, b);
+        y2 += w * four(at + d.x, a, b);
+        y3 += w * four(at + d.y, a, b);
+      }
+    }
+  }
+
+  let channels = params.out / params.parts;
+  let yRow = (params.width + 2) * channels;
+  let frame = t * params.parts + lane / channels;
+  let at = (frame * (params.height + 2) + py + 1) * yRow + (px + 1) * channels + lane % channels;
+  let columns = params.width - px;
+  storeRow(at, y0, columns, channels);
+  if (py + 1 < params.height) { storeRow(at + yRow, y1, columns, channels); }
+  if (py + 2 < params.height) { storeRow(at + 2 * yRow, y2, columns, channels); }
+  if (py + 3 < params.height) { storeRow(at + 3 * yRow, y3, columns, channels); }
+}
