@@ -1,0 +1,174 @@
+import { type Generation, load, type Progress, type Zoetrope, ZoetropeError } from '../index';
+import { adviceFor } from './advice';
+import { element, setText } from './element';
+import { createForm } from './form';
+import { formatBytes } from './format';
+import { createNotice } from './notice';
+import { outlineOf } from './outline';
+import { createStage } from './stage';
+
+/** How the page begins. */
+export interface PageOptions {
+  /** URL of the model folder, relative to the page. */
+  model: string;
+  /** Wait for a person or a script instead of opening the model at once. */
+  idle: boolean;
+}
+
+const TITLE = 'Zoetrope';
+
+/** Builds the page in `root` and runs it: opens the model, makes videos, shows what comes. */
+export function startPage(root: HTMLElement, { model, idle }: PageOptions): void {
+  let zoetrope: Zoetrope | undefined;
+  /** Of the job that is running. */
+  let controller: AbortController | undefined;
+
+  const status = element('p', { class: 'status' });
+  const facts = element('p', { class: 'model' });
+  const stage = createStage({
+    model,
+    onCancel: cancel,
+    onUseSeed: (seed) => form.write({ seed }),
+  });
+  /** What keeps the page from having a model. */
+  const closed = element('div', { class: 'closed' });
+  const form = createForm({ onSubmit: () => void generate(), onChange: showOutline });
+
+  root.append(
+    element('header', {}, element('h1', {}, logo(), TITLE), status),
+    element('main', {}, closed, form.root, stage.root),
+    element('footer', {}, facts, element('p', {}, 'Zoetrope, Apache-2.0. Prompts and videos stay in this browser.')),
+  );
+  document.addEventListener('keydown', (event) => {
+    if (event.key === 'Escape' && controller) cancel();
+  });
+  if (idle) {
+    const button = element('button', { type: 'button', onclick: () => void open() }, 'Open the model');
+    showClosed(element('p', { class: 'row' }, 'Opened with ?idle: no model is loaded yet. ', button), 'waiting');
+  } else void open();
+
+  async function open(): Promise<void> {
+    zoetrope?.close();
+    zoetrope = undefined;
+    showStatus('Opening the model', 'waiting');
+    closed.replaceChildren();
+    stage.showOpening(model);
+    form.setButton(false, 'Opening the model');
+    try {
+      zoetrope = await load({ model });
+    } catch (error) {
+      showRefusal(error);
+      return;
+    }
+    const { name, sizeBytes } = zoetrope.model;
+    showStatus(`Model ${name}, ${formatBytes(sizeBytes)}`, 'ready');
+    form.setModel(zoetrope.model);
+    form.setButton(true, 'Generate');
+    void showFacts();
+  }
+
+  async function generate(): Promise<void> {
+    const request = form.request();
+    const outline = zoetrope && outlineOf(request, zoetrope.model.sizes);
+    if (!zoetrope || controller) return;
+    controller = new AbortController();
+    form.showProblems([]);
+    form.setButton(false, 'Generating');
+    if (outline) stage.showJob(outline);
+    try {
+      const generation = await zoetrope.generate(request, {
+        signal: controller.signal,
+        onProgress: showProgress,
+        onPreview: (preview) => {
+          stage.showPreview(preview);
+          void showFacts();
+        },
+      });
+      stage.showResult({ generation, size: sizeOf(generation) });
+    } catch (error) {
+      showFailure(error);
+    } finally {
+      controller = undefined;
+      document.title = TITLE;
+      form.setButton(zoetrope !== undefined, 'Generate');
+      void showFacts();
+    }
+  }
+
+  function cancel(): void {
+    controller?.abort();
+    stage.showCancelling();
+  }
+
+  function showFailure(error: unknown): void {
+    if (error instanceof ZoetropeError && error.code === 'aborted') {
+      stage.showCancelled();
+      return;
+    }
+    if (error instanceof ZoetropeError && error.code === 'worker-died') {
+      zoetrope = undefined;
+      showRefusal(error);
+      return;
+    }
+    const advice = adviceFor(error);
+    stage.showError(advice);
+    form.showProblems(advice.detail);
+  }
+
+  /** There is no model, because of an error that concerns every request. */
+  function showRefusal(error: unknown): void {
+    const notice = createNotice(adviceFor(error), { text: 'Open the model again', onclick: () => void open() });
+    showClosed(notice, 'failed');
+    closed.scrollIntoView({ block: 'nearest' });
+  }
+
+  function showClosed(reason: HTMLElement, state: 'waiting' | 'failed'): void {
+    showStatus('No model is open', state);
+    form.setButton(false, 'Generate');
+    stage.showClosed();
+    closed.replaceChildren(reason);
+  }
+
+  function showProgress(progress: Progress): void {
+    stage.showProgress(progress);
+    document.title = `${Math.floor(progress.fraction * 100)} % · ${TITLE}`;
+  }
+
+  function showOutline(): void {
+    const outline = zoetrope && outlineOf(form.request(), zoetrope.model.sizes);
+    if (outline) stage.showReady(outline);
+  }
+
+  function showStatus(text: string, state: 'waiting' | 'ready' | 'failed'): void {
+    setText(status, text);
+    status.dataset.state = state;
+  }
+
+  /** The line about model, GPU and memory. A worker that has died has nothing to tell, and its error is shown elsewhere. */
+  async function showFacts(): Promise<void> {
+    if (!zoetrope) return;
+    const { name, license, gpu, f16 } = zoetrope.model;
+    const memory = await zoetrope.memory().catch(() => undefined);
+    const use = memory && `${formatBytes(memory.liveBytes)} of GPU memory, ${formatBytes(memory.peakBytes)} at most`;
+    const parts = [`Model ${name}, ${license}`, gpu, f16 ? '16-bit attention' : '32-bit attention', use];
+    setText(facts, parts.filter((part) => part).join(' · '));
+  }
+
+  function sizeOf({ request }: Generation): readonly [width: number, height: number] {
+    return zoetrope!.model.sizes[request.resolution][request.aspect_ratio];
+  }
+}
+
+/** The drum from the front: a band with slits. */
+function logo(): SVGElement {
+  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
+  svg.setAttribute('viewBox', '0 0 32 24');
+  svg.setAttribute('aria-hidden', 'true');
+  const path = document.createElementNS('http://www.w3.org/2000/svg', 'path');
+  path.setAttribute('fill-rule', 'evenodd');
+  // The band with its curved edges, then five slits cut out of it.
+  const slits = [4, 9.5, 15, 20.5, 26].map((x, index) => `M${x} ${[5, 6.4, 7, 6.4, 5][index]}h2v7h-2z`);
+  path.setAttribute('d', `M0 1Q16 6 32 1V19Q16 27 0 19Z${slits.join('')}`);
+  svg.append(path);
+  return svg;
+}
