@@ -1,6 +1,5 @@
 import { ZoetropeError } from './errors';
 import type { Gpu } from './gpu/device';
-import type { Ort } from './gpu/ort';
 import { Weights } from './gpu/weights';
 import type { LoadOptions, Model } from './pipeline';
 import { Residency } from './store/residency';
@@ -10,7 +9,7 @@ import { EMBEDDING } from './text/umt5';
 import { loadVae } from './vae/decoder';
 
 /** A model folder on a device: every part is loaded when a job first needs it, and stays. */
-export function residentModel(gpu: Gpu, ort: Ort, verified: VerifiedModel): Model & Disposable {
+export function residentModel(gpu: Gpu, verified: VerifiedModel): Model & Disposable {
   const residency = new Residency(verified);
   const { manifest } = verified;
   return {
@@ -38,7 +37,7 @@ export function residentModel(gpu: Gpu, ort: Ort, verified: VerifiedModel): Mode
     },
 
     vae: (load) =>
-      residency.get('vae', openOptions(load), (source) => loadVae(gpu, ort, manifest.vae, source, load.signal)),
+      residency.get('vae', openOptions(load), (source) => loadVae(gpu, manifest.vae, source, load.signal)),
 
     [Symbol.dispose]: () => residency[Symbol.dispose](),
   };

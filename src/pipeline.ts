@@ -194,12 +194,12 @@ async function* decodeFrames(
   parts: Parts,
   raw?: RawFrames,
 ): AsyncIterable<I420Frame> {
-  const { gpu, ort, model, signal } = host;
+  const { gpu, model, signal } = host;
   const { latentFrames, latentHeight, latentWidth, width, height, frames } = plan.shape;
   const { zDim } = model.manifest.vae;
   const frameBytes = latentHeight * latentWidth * 4;
   const weights = await parts.vae();
-  using stream = createVaeStream(gpu, ort, weights, { latentHeight, latentWidth, tile: plan.vaeTile, signal });
+  using stream = createVaeStream(gpu, weights, { latentHeight, latentWidth, tile: plan.vaeTile, signal });
   using latent = gpu.memory.tensor('latent frame', 'float32', [zDim, latentHeight, latentWidth]);
   using picture = gpu.memory.tensor('picture', 'uint8', [i420Bytes(width, height)]);
   let made = 0;

@@ -52,7 +52,7 @@ async function startSession(): Promise<Session> {
   const opened = openedModel();
   const [module, gpu] = await Promise.all([importOrt(), requestGpu(navigator.gpu)]);
   const ort = new Ort(module, gpu);
-  const made = { gpu, ort, model: residentModel(gpu, ort, opened) };
+  const made = { gpu, ort, model: residentModel(gpu, opened) };
   void gpu.lost.then(() => {
     session = undefined;
   });
