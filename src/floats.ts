@@ -6,10 +6,12 @@ export type FloatDtype = 'F32' | 'F16' | 'BF16';
 
 /** Smallest normal f16: below it the spacing stays 2^-24 and some GPUs flush to zero. */
 export const F16_MIN_NORMAL = 2 ** -14;
-/** From here on rounding to nearest gives infinity: half a step above the largest f16, 65504. */
-export const F16_OVERFLOW = 65520;
+/**
+ * Bits of the infinite f16: the exponent all ones. Rounding to nearest gives it from 65520 on, half a step above the
+ * largest f16.
+ */
+export const F16_INFINITY = 0x7c00;
 
-const F16_EXPONENT = 0x7c00;
 /** Moves the exponent bias of f16 bits that were put into an f32's place from 127 to 15; exact, subnormals included. */
 const F16_REBIAS = 2 ** 112;
 
@@ -30,7 +32,7 @@ export function decodeF16(words: Uint16Array): Float32Array {
   const bits = new Uint32Array(floats.buffer);
   for (let i = 0; i < words.length; i++) {
     const word = words[i]!;
-    if ((word & F16_EXPONENT) === F16_EXPONENT) {
+    if ((word & F16_INFINITY) === F16_INFINITY) {
       bits[i] = ((word & 0x8000) << 16) | 0x7f800000 | ((word & 0x03ff) << 13);
     } else {
       bits[i] = ((word & 0x8000) << 16) | ((word & 0x7fff) << 13);
@@ -62,7 +64,7 @@ export function encodeF16(values: Float32Array): Uint16Array {
     const magnitude = bits[i]! & 0x7fffffff;
     let word: number;
     if (magnitude >= 0x47800000) {
-      word = magnitude > 0x7f800000 ? 0x7e00 : F16_EXPONENT; // NaN; 65536 and more
+      word = magnitude > 0x7f800000 ? 0x7e00 : F16_INFINITY; // NaN; 65536 and more
     } else if (magnitude >= 0x38800000) {
       // Half a step less one, plus one when the kept part is odd: ties go to even, and 65520 carries into infinity.
       word = (magnitude - 0x38000000 + 0x0fff + ((magnitude >>> 13) & 1)) >>> 13;

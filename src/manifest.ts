@@ -62,7 +62,10 @@ export function tensorBytes({ dtype, shape }: TensorEntry): number {
 /** Bytes at a range: a file handle, a Blob, a URL with Range requests, an OPFS file. */
 export interface ByteSource {
   readonly sizeBytes: number;
-  /** Bytes `begin` to `end` (exclusive). Throws `unreadable-source`, also when fewer bytes come back than were asked for. */
+  /**
+   * Bytes `begin` to `end` (exclusive). Throws `unreadable-source`, also when fewer bytes come back than were asked
+   * for.
+   */
   read(begin: number, end: number): Promise<Uint8Array>;
 }
 
@@ -85,7 +88,10 @@ export interface RangedTensorSource extends TensorSource {
 
 /** A file that is being written. Throws `unreadable-source` when the disk refuses. */
 export interface FileSink {
-  /** Writes at a position; positions may come in any order and are each written once. The bytes may be reused after it resolves. */
+  /**
+   * Writes at a position; positions may come in any order and are each written once. The bytes may be reused after it
+   * resolves.
+   */
   write(position: number, bytes: Uint8Array): Promise<void>;
   /** Ends the file; nothing is promised to be readable before. */
   close(): Promise<void>;
@@ -100,9 +106,9 @@ export interface FolderSink {
 }
 
 /**
- * Checks a path from a manifest or an index: names of ASCII letters, digits, `_`, `-` and `.`, none beginning with a dot, joined by
- * `/`. Neither `..`, a drive, a URL nor an escape can be written in these, so the path cannot leave its folder on any host.
- * Throws `bad-checkpoint`; `what` names the document that holds the path.
+ * Checks a path from a manifest or an index: names of ASCII letters, digits, `_`, `-` and `.`, none beginning with a
+ * dot, joined by `/`. Neither `..`, a drive, a URL nor an escape can be written in these, so the path cannot leave its
+ * folder on any host. Throws `bad-checkpoint`; `what` names the document that holds the path.
  */
 export function checkPath(path: string, what: string): string {
   if (path.length > 255 || !/^[A-Za-z0-9_-][A-Za-z0-9._-]*(\/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$/.test(path)) {
@@ -117,7 +123,9 @@ export function checkPath(path: string, what: string): string {
 /** Storage of the large matrices: 4-bit or 8-bit blocks of 32 along the input axis, or 16-bit floats. */
 export type Quantization = 'q4' | 'q8' | 'f16';
 
-/** Values that share a scale in `q4` and `q8`; the one block size for which ONNX Runtime has a fast kernel on every GPU. */
+/**
+ * Values that share a scale in `q4` and `q8`; the one block size for which ONNX Runtime has a fast kernel on every GPU.
+ */
 export const QUANT_BLOCK = 32;
 
 /** Suffix of the tensor that holds the scales of a quantised matrix, F16 or F32 [rows, blocks]. */
@@ -242,8 +250,8 @@ export function componentShapes(manifest: Pick<Manifest, 'dit' | 'umt5' | 'vae'>
 }
 
 /**
- * Checks that `entries` holds exactly the tensors of `shapes`, each plain with that shape or quantised to it.
- * Throws `bad-checkpoint` naming the first tensors that are missing, of a wrong shape, or unknown, and ending with `remedy`.
+ * Checks that `entries` holds exactly the tensors of `shapes`, each plain with that shape or quantised to it. Throws
+ * `bad-checkpoint` naming the first tensors that are missing, of a wrong shape, or unknown, and ending with `remedy`.
  */
 export function checkTensors(
   entries: ReadonlyMap<string, TensorEntry>,

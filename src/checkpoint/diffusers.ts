@@ -115,9 +115,9 @@ async function openTokenizer(folder: Folder): Promise<ByteSource> {
 }
 
 /**
- * Opens a folder in the diffusers layout (`WanPipeline`: Wan 2.2 T2V A14B, Wan 2.1 T2V, or the same architecture in other sizes) and
- * checks every configuration, tensor name, shape and dtype without reading the weights. Throws `bad-checkpoint` for what does not fit
- * and `unreadable-source` for missing files.
+ * Opens a folder in the diffusers layout (`WanPipeline`: Wan 2.2 T2V A14B, Wan 2.1 T2V, or the same architecture in
+ * other sizes) and checks every configuration, tensor name, shape and dtype without reading the weights. Throws
+ * `bad-checkpoint` for what does not fit and `unreadable-source` for missing files.
  */
 export async function openDiffusers(folder: Folder, signal?: AbortSignal): Promise<Checkpoint> {
   const index = await readJson(folder, 'model_index.json');

@@ -1,5 +1,5 @@
 import { throwIfAborted, ZoetropeError } from '../errors';
-import { encodeF16, F16_OVERFLOW, floatBytes } from '../floats';
+import { encodeF16, F16_INFINITY, floatBytes } from '../floats';
 import {
   type ComponentName,
   componentShapes,
@@ -41,7 +41,10 @@ export interface ImportProgress {
 export interface ImportOptions {
   /** The checkpoint, in the diffusers layout. */
   folder: Folder;
-  /** Where the model folder goes. `zoetrope.json` is removed first and written last, so an interrupted import is never taken for a model. */
+  /**
+   * Where the model folder goes. `zoetrope.json` is removed first and written last, so an interrupted import is never
+   * taken for a model.
+   */
   sink: FolderSink;
   quantization: Quantization;
   /** Name for people. */
@@ -86,13 +89,17 @@ async function writeQuantized(
 }
 
 function toF16(values: Float32Array, name: string): Uint8Array {
-  if (values.some((value) => Math.abs(value) >= F16_OVERFLOW)) {
-    throw new ZoetropeError(
-      'bad-checkpoint',
-      `"${name}" holds values beyond the range of 16-bit floats (65504), which no Wan checkpoint does. Check the source.`,
-    );
+  const words = encodeF16(values);
+  for (const word of words) {
+    // The source's values are finite, so an infinity here is one of 65520 or more.
+    if ((word & 0x7fff) === F16_INFINITY) {
+      throw new ZoetropeError(
+        'bad-checkpoint',
+        `"${name}" holds values beyond the range of 16-bit floats (65504), which no Wan checkpoint does. Check the source.`,
+      );
+    }
   }
-  return floatBytes(encodeF16(values));
+  return floatBytes(words);
 }
 
 /** Reads a tensor in slices of whole rows (first axis), so that no slice is much longer than {@link SLICE_VALUES}. */
@@ -210,8 +217,9 @@ async function writeComponents(
 }
 
 /**
- * Turns an opened checkpoint into a model folder: safetensors shards, `tokenizer.json`, and last `zoetrope.json`. Memory stays at a few slices and
- * two pieces beside the scales of one matrix. The same checkpoint and options give the same bytes.
+ * Turns an opened checkpoint into a model folder: safetensors shards, `tokenizer.json`, and last `zoetrope.json`.
+ * Memory stays at a few slices and two pieces beside the scales of one matrix. The same checkpoint and options give the
+ * same bytes.
  */
 export async function writeModel(options: ImportOptions, checkpoint: Checkpoint): Promise<Manifest> {
   const { sink, quantization, name, license = 'unknown', sizes, signal } = options;
@@ -241,8 +249,8 @@ export async function writeModel(options: ImportOptions, checkpoint: Checkpoint)
 }
 
 /**
- * Imports a checkpoint in the diffusers layout. Everything that can be refused from names, shapes and configurations is refused before the first
- * byte is written. Throws `bad-checkpoint`, `unreadable-source` or `aborted`.
+ * Imports a checkpoint in the diffusers layout. Everything that can be refused from names, shapes and configurations is
+ * refused before the first byte is written. Throws `bad-checkpoint`, `unreadable-source` or `aborted`.
  */
 export async function importCheckpoint(options: ImportOptions): Promise<Manifest> {
   return writeModel(options, await openDiffusers(options.folder, options.signal));

@@ -1,6 +1,9 @@
 import { messageOf, ZoetropeError } from '../errors';
 
-/** Levels of braces and brackets that any document read here may have; the deepest known, a transformers config, has four. */
+/**
+ * Levels of braces and brackets that any document read here may have; the deepest known, a transformers config, has
+ * four.
+ */
 const MAX_DEPTH = 32;
 
 const QUOTE = 0x22;
@@ -15,8 +18,8 @@ function skipSpace(text: string, at: number): number {
 }
 
 /**
- * Walks the tokens of a text that may or may not be JSON and refuses what JSON.parse lets pass or may not survive: a name given
- * twice in one object, and nesting deep enough to exhaust a recursive parser. Linear in the length.
+ * Walks the tokens of a text that may or may not be JSON and refuses what JSON.parse lets pass or may not survive: a
+ * name given twice in one object, and nesting deep enough to exhaust a recursive parser. Linear in the length.
  */
 function refuseDuplicatesAndDepth(text: string, refuse: (why: string) => never): void {
   const open: (Set<string> | undefined)[] = [];
@@ -45,8 +48,8 @@ function refuseDuplicatesAndDepth(text: string, refuse: (why: string) => never):
 }
 
 /**
- * Reads a JSON object from untrusted bytes: UTF-8 without byte order mark, `{` first, no name twice in an object, at most 32
- * levels deep. Throws `bad-checkpoint`; `what` names the document.
+ * Reads a JSON object from untrusted bytes: UTF-8 without byte order mark, `{` first, no name twice in an object, at
+ * most 32 levels deep. Throws `bad-checkpoint`; `what` names the document.
  */
 export function parseObject(bytes: Uint8Array, what: string): Record<string, unknown> {
   const refuse = (why: string): never => {

@@ -41,7 +41,10 @@ const DIT_BLOCK: Readonly<Record<string, string>> = {
   'cross_attn.o': 'attn2.to_out.0',
 };
 
-/** Splits "blocks.3.norm3.weight" into the tensor's owner and ".weight", ".bias" or ".gamma" (empty where there is none). */
+/**
+ * Splits "blocks.3.norm3.weight" into the tensor's owner and ".weight", ".bias" or ".gamma" (empty where there is
+ * none).
+ */
 function splitParameter(name: string): [owner: string, parameter: string] {
   const parameter = /\.(weight|bias|gamma)$/.exec(name)?.[0] ?? '';
   return [name.slice(0, name.length - parameter.length), parameter];
@@ -106,8 +109,9 @@ export function diffusersVae(config: VaeConfig): NameScheme {
 }
 
 /**
- * Names of transformers' `UMT5EncoderModel`, which are the internal ones. The embedding table is tied, so files hold it as
- * `shared.weight`, as `encoder.embed_tokens.weight`, or as both. ComfyUI adds the SentencePiece model as `spiece_model`.
+ * Names of transformers' `UMT5EncoderModel`, which are the internal ones. The embedding table is tied, so files hold it
+ * as `shared.weight`, as `encoder.embed_tokens.weight`, or as both. ComfyUI adds the SentencePiece model as
+ * `spiece_model`.
  */
 export const HUGGING_FACE_UMT5: NameScheme = {
   label: 'transformers',

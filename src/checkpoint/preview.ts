@@ -10,7 +10,9 @@ const WAN_LATENTS_MEAN = [
   -0.9497, 0.2503, -0.2921,
 ];
 
-/** Latent to RGB of the Wan 2.1 VAE, applied to normalised latents: class Wan21 of ComfyUI `comfy/latent_formats.py`. */
+/**
+ * Latent to RGB of the Wan 2.1 VAE, applied to normalised latents: class Wan21 of ComfyUI `comfy/latent_formats.py`.
+ */
 const WAN_PREVIEW: PreviewMatrix = {
   weights: [
     [-0.1299, -0.1692, 0.2932],
@@ -37,7 +39,10 @@ const WAN_PREVIEW: PreviewMatrix = {
 const SAMPLE_SIDE = 8;
 /** Samples decoded for the fit; 96 instead of 24 lower the error on the demo model's golden frames by less than 2 %. */
 const SAMPLES = 24;
-/** Spread of a channel's mean and of its four corner values; each position then has a variance near 1 or below, as sampled latents have. */
+/**
+ * Spread of a channel's mean and of its four corner values; each position then has a variance near 1 or below, as
+ * sampled latents have.
+ */
 const SPREAD = 0.7;
 
 /** Near-normal numbers as the sum of twelve uniform ones, free of library functions that differ between engines. */
@@ -81,7 +86,9 @@ function smoothLatents(normal: () => number, channels: number): Float32Array {
   return latents;
 }
 
-/** Means of `factor` x `factor` pixels of RGB [3, side * factor, side * factor], clamped to -1..1 as the pipeline does. */
+/**
+ * Means of `factor` x `factor` pixels of RGB [3, side * factor, side * factor], clamped to -1..1 as the pipeline does.
+ */
 function poolPixels(rgb: Float32Array, side: number, factor: number): Float64Array {
   const pooled = new Float64Array(3 * side * side);
   const width = side * factor;
@@ -115,7 +122,9 @@ function round4(value: number): number {
   return Math.round(value * 1e4) / 1e4 + 0;
 }
 
-/** Adds a sample to the normal equations [features^T features | features^T rgb]; features are the latent channels and 1. */
+/**
+ * Adds a sample to the normal equations [features^T features | features^T rgb]; features are the latent channels and 1.
+ */
 function accumulate(rows: number[][], latents: Float32Array, pooled: Float64Array, channels: number): void {
   const area = SAMPLE_SIDE ** 2;
   for (let at = 0; at < area; at++) {
@@ -129,9 +138,10 @@ function accumulate(rows: number[][], latents: Float32Array, pooled: Float64Arra
 }
 
 /**
- * Fits rgb = weights^T z + bias by least squares to what the decoder makes of 24 seeded smooth latents, one mean of 8x8 pixels for each latent
- * position. On the demo model, against frame 0 of its three golden clips, the fitted matrix has an RMS error of 0.17 (RGB in -1..1, which
- * spreads by 0.28 there); a matrix fitted to those very frames has 0.10, so most of what is left is not linear.
+ * Fits rgb = weights^T z + bias by least squares to what the decoder makes of 24 seeded smooth latents, one mean of 8x8
+ * pixels for each latent position. On the demo model, against frame 0 of its three golden clips, the fitted matrix has
+ * an RMS error of 0.17 (RGB in -1..1, which spreads by 0.28 there); a matrix fitted to those very frames has 0.10, so
+ * most of what is left is not linear.
  */
 export async function fitPreview(config: VaeConfig, weights: Weights, signal?: AbortSignal): Promise<PreviewMatrix> {
   const decoder = await StillDecoder.load(config, weights, signal);

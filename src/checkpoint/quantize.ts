@@ -22,8 +22,8 @@ export interface QuantizedRows {
 }
 
 /**
- * The scale as it will be stored: rounded to f16, or to f32 where f16 would be subnormal or overflow. Values are divided by this
- * one, so that the rounding of the scale adds no error of its own.
+ * The scale as it will be stored: rounded to f16, or to f32 where f16 would be subnormal or overflow. Values are
+ * divided by this one, so that the rounding of the scale adds no error of its own.
  */
 function storedScale(scale: number): number {
   const magnitude = Math.abs(scale);
@@ -32,7 +32,10 @@ function storedScale(scale: number): number {
   return split - (split - scale);
 }
 
-/** Whether these scales must be stored as F32: some non-zero one is below the normal f16 (which GPUs may flush) or above the largest. */
+/**
+ * Whether these scales must be stored as F32: some non-zero one is below the normal f16 (which GPUs may flush) or above
+ * the largest.
+ */
 export function needsF32(scales: Float32Array): boolean {
   return scales.some((scale) => {
     const magnitude = Math.abs(scale);
@@ -62,16 +65,18 @@ function quantizeRows8(values: Float32Array): QuantizedRows {
   return { packed, scales, zeroPoints: new Uint8Array(blocks).fill(128) };
 }
 
-/** Nearest 4-bit value; the cut after adding a half rounds to nearest for positive sums and sends negative ones to 0. */
+/**
+ * Nearest 4-bit value; the cut after adding a half rounds to nearest for positive sums and sends negative ones to 0.
+ */
 function q4(value: number, inverse: number, zero: number): number {
   const q = (value * inverse + zero + 0.5) | 0;
   return Math.max(0, Math.min(Q4_TOP, q));
 }
 
 /**
- * Finds the scale and zero point that lose least for one block, among a few that the block's range suggests. With c = q - zero for a
- * candidate's 4-bit values, the best scale for those values is sum(c v) / sum(c c), and it lowers the squared error from sum(v v)
- * by sum(c v)^2 / sum(c c): one pass tells a candidate's refined scale and what it gains.
+ * Finds the scale and zero point that lose least for one block, among a few that the block's range suggests. With c = q
+ * - zero for a candidate's 4-bit values, the best scale for those values is sum(c v) / sum(c c), and it lowers the
+ * squared error from sum(v v) by sum(c v)^2 / sum(c c): one pass tells a candidate's refined scale and what it gains.
  */
 class Search4 {
   scale = 0;
@@ -146,16 +151,16 @@ function quantizeRows4(values: Float32Array): QuantizedRows {
 }
 
 /**
- * Quantises whole rows of a matrix whose row length is a multiple of 32, without padding between rows. Measured on Gaussian
- * values: relative RMS error 0.0053 with 8 bits, 0.077 with 4 (GGUF's Q4_0: 0.086). Values must be finite.
+ * Quantises whole rows of a matrix whose row length is a multiple of 32, without padding between rows. Measured on
+ * Gaussian values: relative RMS error 0.0053 with 8 bits, 0.077 with 4 (GGUF's Q4_0: 0.086). Values must be finite.
  */
 export function quantizeRows(values: Float32Array, bits: 4 | 8): QuantizedRows {
   return bits === 8 ? quantizeRows8(values) : quantizeRows4(values);
 }
 
 /**
- * Zero points in MatMulNBits' layout: 4-bit ones in pairs, the first in the low half, each row padded to a whole byte. Undefined
- * when all are 8, the default: then the symmetric form lost nothing against zero points in any block.
+ * Zero points in MatMulNBits' layout: 4-bit ones in pairs, the first in the low half, each row padded to a whole byte.
+ * Undefined when all are 8, the default: then the symmetric form lost nothing against zero points in any block.
  */
 export function packZeroPoints4(zeroPoints: Uint8Array, rows: number): Uint8Array<ArrayBuffer> | undefined {
   if (zeroPoints.every((zero) => zero === Q4_MIDDLE)) return undefined;

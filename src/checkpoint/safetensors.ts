@@ -67,8 +67,9 @@ function parseTensor(name: string, value: unknown, dataBegin: number, refuse: Re
 }
 
 /**
- * Parses the header of a safetensors file of `sizeBytes` whose data begin at `dataBegin`. Stricter than the official parser: no name
- * twice, and the tensors must fill the data section without gaps, overlaps or a rest. Throws `bad-checkpoint`.
+ * Parses the header of a safetensors file of `sizeBytes` whose data begin at `dataBegin`. Stricter than the official
+ * parser: no name twice, and the tensors must fill the data section without gaps, overlaps or a rest. Throws
+ * `bad-checkpoint`.
  */
 export function parseHeader(header: Uint8Array, dataBegin: number, sizeBytes: number, what: string): SafetensorsHeader {
   const refuse: Refuse = (why) => {
@@ -174,8 +175,8 @@ async function openIfThere(folder: Folder, path: string): Promise<ByteSource | u
 }
 
 /**
- * Opens `<directory>/<stem>.safetensors`, or the shards that `<directory>/<stem>.safetensors.index.json` lists. The index and the
- * shards' headers must name exactly the same tensors. Throws `unreadable-source` when neither is there.
+ * Opens `<directory>/<stem>.safetensors`, or the shards that `<directory>/<stem>.safetensors.index.json` lists. The
+ * index and the shards' headers must name exactly the same tensors. Throws `unreadable-source` when neither is there.
  */
 export async function openSharded(
   folder: Folder,

@@ -13,8 +13,8 @@ import {
 import { dataBeginFor, encodeHeader } from './safetensors';
 
 /**
- * Writes a file front to back in pieces, hashing each before it is written. A head of known length may be given last: the first piece
- * then waits in memory for it. Holds two pieces at most.
+ * Writes a file front to back in pieces, hashing each before it is written. A head of known length may be given last:
+ * the first piece then waits in memory for it. Holds two pieces at most.
  */
 export class PieceWriter {
   readonly #pieces: (Piece | undefined)[] = [];
@@ -107,7 +107,9 @@ export class ShardWriter {
     this.#end = dataBegin;
   }
 
-  /** Starts the shard; `largest` are all tensors that may come, so that the header's room does not depend on the values. */
+  /**
+   * Starts the shard; `largest` are all tensors that may come, so that the header's room does not depend on the values.
+   */
   static async create(sink: FolderSink, path: string, largest: ReadonlyMap<string, TensorEntry>): Promise<ShardWriter> {
     const dataBegin = dataBeginFor(largest);
     return new ShardWriter(await PieceWriter.create(sink, path, dataBegin), dataBegin);

@@ -90,8 +90,9 @@ function addPlane3x3(
 }
 
 /**
- * Decodes one latent frame on the CPU with plain loops: 0.15 s for 8x8 latents at base_dim 16. In a clip of one frame the two earlier taps of
- * every temporal kernel meet zeros and `time_conv` is never used, so all convolutions are flat ones.
+ * Decodes one latent frame on the CPU with plain loops: 0.15 s for 8x8 latents at base_dim 16. In a clip of one frame
+ * the two earlier taps of every temporal kernel meet zeros and `time_conv` is never used, so all convolutions are flat
+ * ones.
  */
 export class StillDecoder {
   private constructor(

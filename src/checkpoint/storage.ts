@@ -32,18 +32,22 @@ function isTable(name: string): boolean {
   return name === 'shared.weight' || name.endsWith('.relative_attention_bias.weight');
 }
 
-/** Whether a tensor is small and enters additions or norms: norms, biases, modulation, gammas, the relative position bias. */
+/**
+ * Whether a tensor is small and enters additions or norms: norms, biases, modulation, gammas, the relative position
+ * bias.
+ */
 function isVector(name: string, shape: readonly number[]): boolean {
   const longAxes = shape.filter((size) => size > 1).length;
   return longAxes < 2 || name.endsWith('modulation') || name.endsWith('.relative_attention_bias.weight');
 }
 
 /**
- * The precision rule. It looks at names and shapes alone, never at the source's dtype or values, so that the same weights from two file
- * formats give the same shards:
- * - vectors (norms, biases, modulation, gammas, relative position bias) are F32: exact for every source, under 0.2 % of the bytes;
- * - matrices of products (every 2-D weight of the diffusion blocks, of the text, time and head layers, and q, k, v, o, wi, wo of the text
- *   encoder) are quantised, or F16 when f16 is asked for or the row length is not a multiple of 32;
+ * The precision rule. It looks at names and shapes alone, never at the source's dtype or values, so that the same
+ * weights from two file formats give the same shards:
+ * - vectors (norms, biases, modulation, gammas, relative position bias) are F32: exact for every source, under 0.3 % of
+ *   the bytes;
+ * - matrices of products (every 2-D weight of the diffusion blocks, of the text, time and head layers, and q, k, v, o,
+ *   wi, wo of the text encoder) are quantised, or F16 when f16 is asked for or the row length is not a multiple of 32;
  * - the embedding table, the patch embedding and the VAE's convolutions are F16.
  */
 export function storageOf(name: string, shape: readonly number[], quantization: Quantization): Storage {
@@ -53,8 +57,8 @@ export function storageOf(name: string, shape: readonly number[], quantization: 
 }
 
 /**
- * Tensors that a planned one may become in the file, in file order. Whether scales are F16 or F32 and whether there are zero points depends
- * on the values; this is the largest form.
+ * Tensors that a planned one may become in the file, in file order. Whether scales are F16 or F32 and whether there are
+ * zero points depends on the values; this is the largest form.
  */
 export function largestEntries({ name, shape, storage }: PlannedTensor): [name: string, entry: TensorEntry][] {
   if (storage === 'F32' || storage === 'F16') return [[name, { dtype: storage, shape }]];
@@ -70,9 +74,9 @@ export function largestEntries({ name, shape, storage }: PlannedTensor): [name: 
 }
 
 /**
- * Plans a component's files: tensors in the order of `shapes`, which is the order of use, so that a loader reads front to back. The first file
- * is `<component>.safetensors`, further ones `<component>-2.safetensors` and so on. Cuts follow the largest forms, so they do not depend on
- * the values either.
+ * Plans a component's files: tensors in the order of `shapes`, which is the order of use, so that a loader reads front
+ * to back. The first file is `<component>.safetensors`, further ones `<component>-2.safetensors` and so on. Cuts follow
+ * the largest forms, so they do not depend on the values either.
  */
 export function planShards(
   component: string,

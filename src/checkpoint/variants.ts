@@ -12,7 +12,9 @@ const SIZE_MULTIPLE = 16;
 /** Longest side that a manifest may offer, pixels. */
 const MAX_SIDE = 4096;
 
-/** Sizes of the models that Wan released: 832x480 and 1280x720 with their area in the other ratios, 580p between them. */
+/**
+ * Sizes of the models that Wan released: 832x480 and 1280x720 with their area in the other ratios, 580p between them.
+ */
 const WAN_SIZES: Sizes = {
   '480p': { '16:9': [832, 480], '9:16': [480, 832], '1:1': [640, 640] },
   '580p': { '16:9': [1024, 576], '9:16': [576, 1024], '1:1': [768, 768] },
@@ -23,22 +25,28 @@ const WAN_SIZES: Sizes = {
 const SMALL: Sizes[Resolution] = { '16:9': [112, 64], '9:16': [64, 112], '1:1': [64, 64] };
 const SMALL_SIZES: Sizes = { '480p': SMALL, '580p': SMALL, '720p': SMALL };
 
-/** Wan 2.2 A14B and Wan 2.1 14B by width, blocks and feed-forward width; two experts tell them apart. Else 1.3B, else custom. */
+/**
+ * Wan 2.2 A14B and Wan 2.1 14B by width, blocks and feed-forward width; two experts tell them apart. Else 1.3B, else
+ * custom.
+ */
 export function variantOf({ dim, ffnDim, numLayers }: DitConfig, experts: 1 | 2): Variant {
   if (dim === 5120 && ffnDim === 13824 && numLayers === 40) return experts === 2 ? 'a14b' : '14b';
   if (dim === 1536 && ffnDim === 8960 && numLayers === 30 && experts === 1) return '1.3b';
   return 'custom';
 }
 
-/** Sizes that a variant offers unless the importer is told others: Wan's own, and for custom models the demo checkpoint's. */
+/**
+ * Sizes that a variant offers unless the importer is told others: Wan's own, and for custom models the demo
+ * checkpoint's.
+ */
 export function defaultSizes(variant: Variant): Sizes {
   return variant === 'custom' ? SMALL_SIZES : WAN_SIZES;
 }
 
 /**
- * Settings that the page proposes. a14b: the endpoint's own defaults. 14b and 1.3b: Wan 2.1's steps (50, of which the endpoint allows 40), shift and
- * guidance (`generate.py` and the 1.3B's model card). custom: the shift in the checkpoint's scheduler, and the rest from the demo
- * checkpoint's card, where 8 steps score as well as 27.
+ * Settings that the page proposes. a14b: the endpoint's own defaults. 14b and 1.3b: Wan 2.1's steps (50, of which the
+ * endpoint allows 40), shift and guidance (`generate.py` and the 1.3B's model card). custom: the shift in the
+ * checkpoint's scheduler, and the rest from the demo checkpoint's card, where 8 steps score as well as 27.
  */
 export function recommendedSettings(variant: Variant, experts: 1 | 2, shift: number): Manifest['recommended'] {
   const second = (guidance: number) => (experts === 2 ? { guidance_scale_2: guidance } : {});

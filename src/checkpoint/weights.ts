@@ -63,8 +63,8 @@ class NamedWeights implements Weights {
 }
 
 /**
- * Gives a source's tensors their internal names. Throws `bad-checkpoint`, in the file's names, for tensors that are missing, of a
- * wrong shape, unknown, or of a dtype that holds no plain floats. `what` names the component's files.
+ * Gives a source's tensors their internal names. Throws `bad-checkpoint`, in the file's names, for tensors that are
+ * missing, of a wrong shape, unknown, or of a dtype that holds no plain floats. `what` names the component's files.
  */
 export function nameWeights(source: RangedTensorSource, shapes: Shapes, scheme: NameScheme, what: string): Weights {
   const names = resolveNames(source.entries, shapes, scheme);

@@ -135,8 +135,9 @@ export interface HttpOptions {
 }
 
 /**
- * A folder on a web server, read by Range requests. Where the server answers with the whole file instead, files up to 64 MiB are kept whole and larger
- * ones refused. Every answer must have the length asked for; what the bytes are worth is for hashes to say.
+ * A folder on a web server, read by Range requests. Where the server answers with the whole file instead, files up to
+ * 64 MiB are kept whole and larger ones refused. Every answer must have the length asked for; what the bytes are worth
+ * is for hashes to say.
  * @param base URL of the folder, with or without the final slash.
  */
 export function httpFolder(base: string, options: HttpOptions = {}): Folder {

@@ -189,8 +189,9 @@ export function componentTensors(componentFiles: readonly ManifestFile[]): Map<s
 }
 
 /**
- * Reads and validates `zoetrope.json` from bytes that nobody vouches for: structure, limits, paths, piece sums, tensor ranges, and that every
- * component holds exactly the tensors that the configuration needs. Throws `bad-checkpoint` with the first problem.
+ * Reads and validates `zoetrope.json` from bytes that nobody vouches for: structure, limits, paths, piece sums, tensor
+ * ranges, and that every component holds exactly the tensors that the configuration needs. Throws `bad-checkpoint` with
+ * the first problem.
  */
 export function parseManifest(bytes: Uint8Array): Manifest {
   let json: unknown;

@@ -13,7 +13,10 @@ import {
 } from '../manifest';
 import { componentTensors, MAX_MANIFEST_BYTES, parseManifest } from './manifest-reader';
 
-/** Verified pieces kept for the next tensor: four of the largest. Tensors lie in the order of use, so each piece is fetched once. */
+/**
+ * Verified pieces kept for the next tensor: four of the largest. Tensors lie in the order of use, so each piece is
+ * fetched once.
+ */
 const CACHE_BYTES = 64 * 1024 * 1024;
 
 /** How much of a component has been fetched and verified. */
@@ -48,7 +51,10 @@ export interface VerifiedModel {
   component(name: ComponentName, options?: OpenModelOptions): VerifiedComponent;
 }
 
-/** One file of the folder: which piece holds a byte, and the pieces themselves, each checked against its hash when it comes. */
+/**
+ * One file of the folder: which piece holds a byte, and the pieces themselves, each checked against its hash when it
+ * comes.
+ */
 class VerifiedFile {
   #source: Promise<ByteSource> | undefined;
   /** First byte of each piece, and the file's size at the end. */
@@ -234,9 +240,10 @@ class Component implements VerifiedComponent {
 }
 
 /**
- * Opens a model folder: reads and validates its manifest and nothing else. Bytes of the components are fetched when they are read, a piece at a time,
- * and handed on only after their SHA-256 matched. Throws `bad-checkpoint` for a manifest that is wrong, `unreadable-source` for what cannot
- * be read, and from the components `corrupt-data`, naming file and piece.
+ * Opens a model folder: reads and validates its manifest and nothing else. Bytes of the components are fetched when
+ * they are read, a piece at a time, and handed on only after their SHA-256 matched. Throws `bad-checkpoint` for a
+ * manifest that is wrong, `unreadable-source` for what cannot be read, and from the components `corrupt-data`, naming
+ * file and piece.
  */
 export async function openModel(folder: Folder, options: OpenModelOptions = {}): Promise<VerifiedModel> {
   throwIfAborted(options.signal);

@@ -11,7 +11,10 @@ import {
 import { encodeF16 } from '../../src/floats';
 import { seededFloats } from './near';
 
-/** A whole checkpoint in the diffusers layout, small enough to make in a test: the architecture of Wan 2.2 with two experts. */
+/**
+ * A whole checkpoint in the diffusers layout, small enough to make in a test: the architecture of Wan 2.2 with two
+ * experts.
+ */
 
 export const TRANSFORMER = {
   _class_name: 'WanTransformer3DModel',
@@ -122,7 +125,10 @@ export function componentTensors(seed: number, shapes: Shapes, scheme: NameSchem
 /** The seeds of the components' values. */
 export const SEEDS = { text_encoder: 1, transformer: 2, transformer_2: 3, vae: 4 };
 
-/** Tensors of every component under their file names; change them before {@link checkpointFiles} to make a bad checkpoint. */
+/**
+ * Tensors of every component under their file names; change them before {@link checkpointFiles} to make a bad
+ * checkpoint.
+ */
 export function checkpointTensors(): Record<keyof typeof SEEDS, Map<string, TestTensor>> {
   const vae = componentTensors(SEEDS.vae, SHAPES.vae, diffusersVae(vaeConfig));
   vae.set('encoder.conv_in.weight', { shape: [4, 3, 3, 3, 3], values: new Uint16Array(324) });

@@ -24,8 +24,8 @@ export function bitsAt(bytes: Uint8Array, bits: number, i: number): number {
 }
 
 /**
- * A quantised matrix in float64, straight from the layout of ONNX Runtime's MatMulNBits: B [rows, blocks, block * bits / 8], scales [rows, blocks],
- * zero points [rows, ceil(blocks * bits / 8)], value = (q - zero) * scale.
+ * A quantised matrix in float64, straight from the layout of ONNX Runtime's MatMulNBits: B [rows, blocks, block * bits
+ * / 8], scales [rows, blocks], zero points [rows, ceil(blocks * bits / 8)], value = (q - zero) * scale.
  */
 export function dequantize(
   rows: number,

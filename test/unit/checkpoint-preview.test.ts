@@ -99,7 +99,9 @@ describe.skipIf(!hasFixtures)('the still decoder', () => {
   });
 });
 
-/** Frame 0 of a golden clip: normalised latents [16, h, w] and the mean colour of each latent's 8 x 8 pixels [3, h, w]. */
+/**
+ * Frame 0 of a golden clip: normalised latents [16, h, w] and the mean colour of each latent's 8 x 8 pixels [3, h, w].
+ */
 function frameZero(name: string) {
   const { latent_shape } = readCase<{ latent_shape: number[] }>(`${DEMO}/golden/${name}`);
   const [, channels, frames, height, width] = latent_shape as [number, number, number, number, number];
