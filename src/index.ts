@@ -46,7 +46,7 @@ export interface VideoFile {
   blob: Blob;
 }
 
-/** The endpoint's answer, and what we add to it: `timings`, `request`, `codec` and `frames`. */
+/** The endpoint's answer `{ video, prompt, seed }`, and what we add to it. */
 export interface Generation {
   video: VideoFile;
   /** The prompt that was used. */
@@ -57,6 +57,11 @@ export interface Generation {
   request: ResolvedRequest;
   /** WebCodecs codec string of the video. */
   codec: string;
+  /** The finished video, interpolated frames included. */
+  width: number;
+  height: number;
+  frameCount: number;
+  framesPerSecond: number;
   /** Raw frames, RGB, 8 bits, row-major; only with {@link GenerateOptions.rgb24}. */
   frames?: { width: number; height: number; count: number; rgb24: ArrayBuffer };
 }
@@ -151,6 +156,10 @@ async function generate(
       timings: made.timings,
       request: made.request,
       codec: made.codec,
+      width: made.width,
+      height: made.height,
+      frameCount: made.frames,
+      framesPerSecond: made.framesPerSecond,
       ...(made.rgb24 && {
         frames: { width: made.width, height: made.height, count: made.frames, rgb24: made.rgb24 },
       }),

@@ -71,6 +71,7 @@ export async function generate(
 
   const prompts = plan.negativePrompt ? [resolved.prompt, resolved.negative_prompt] : [resolved.prompt];
   const texts = await clock.time('textMs', () => encodePrompts(prompts, host, parts, meter)); // f32 [n, textDim] each
+  meter.report('diffusion', 0, plan.denoise.schedule.timesteps.length);
   const latents = await clock.time('diffusionMs', () =>
     denoise(plan.denoise, texts[0]!, texts[1] ?? null, denoiseHost(host, parts), (step) =>
       showStep(step, plan, options.previews, host, meter, report),
@@ -78,6 +79,7 @@ export async function generate(
   ); // f32 [16, T, h, w]
   try {
     const raw = options.rgb24 ? new RawFrames(plan) : undefined;
+    meter.report('decode', 0, plan.shape.outputFrames);
     const encoded = await clock.time('decodeMs', () => {
       const frames = decodeFrames(latents, plan, host, parts, raw); // I420, one by one
       const encoding = {
@@ -156,6 +158,7 @@ async function encodePrompts(prompts: readonly string[], host: Host, parts: Part
     );
   }
   const { weights, source } = await parts.textEncoder();
+  meter.report('text', 0, prompts.length);
   const encoded = [];
   for (const prompt of prompts) {
     const ids = tokenizer.encode(cleanPrompt(prompt));

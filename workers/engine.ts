@@ -1,11 +1,11 @@
 import { expose, transfer } from 'comlink';
-import { ZoetropeError } from '../src/errors';
+import { throwIfAborted, ZoetropeError } from '../src/errors';
 import { type Gpu, requestGpu } from '../src/gpu/device';
 import { Ort, type OrtModule } from '../src/gpu/ort';
 import { residentModel } from '../src/model';
 import { generate, type Model } from '../src/pipeline';
-import { carryErrors, type Engine, type ModelInfo } from '../src/protocol';
-import type { AvailableParts } from '../src/request';
+import { carryErrors, type Engine, type JobOptions, type ModelInfo, type Report } from '../src/protocol';
+import type { AvailableParts, Request } from '../src/request';
 import { httpFolder } from '../src/store/http';
 import { openModel, type VerifiedModel } from '../src/store/verified';
 import { chooseEncoder } from '../src/video/encode';
@@ -25,7 +25,7 @@ interface Session {
 
 let model: VerifiedModel | undefined;
 let session: Promise<Session> | undefined;
-/** Resolves when the job before is over, however it ended. */
+/** Resolves when every job so far is over, however it ended. */
 let turn: Promise<unknown> = Promise.resolve();
 const jobs = new Map<string, AbortController>();
 
@@ -59,6 +59,40 @@ async function startSession(): Promise<Session> {
   return made;
 }
 
+/** Runs jobs one after the other. A job that is cancelled while it waits rejects at once and never starts. */
+async function inTurn<T>(signal: AbortSignal, job: () => Promise<T>): Promise<T> {
+  const before = turn;
+  let end: () => void = () => undefined;
+  turn = Promise.all([before, new Promise<void>((resolve) => (end = resolve))]);
+  try {
+    await Promise.race([before, new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))]);
+    throwIfAborted(signal);
+    return await job();
+  } finally {
+    end();
+  }
+}
+
+async function runJob(request: Request, options: JobOptions, report: Report, controller: AbortController) {
+  const { gpu, ort, model } = await currentSession();
+  const host = {
+    gpu,
+    ort,
+    model,
+    video: globalThis,
+    available: AVAILABLE,
+    now: () => performance.now(),
+    randomSeed: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
+    signal: controller.signal,
+  };
+  const lost = gpu.lost.then((error): never => {
+    controller.abort(error); // Ends what still runs on the dead device.
+    throw error;
+  });
+  lost.catch(() => undefined);
+  return Promise.race([generate(request, options, host, report), lost]);
+}
+
 const engine: Engine = {
   async open(modelUrl) {
     const opened = await openModel(httpFolder(modelUrl));
@@ -74,27 +108,7 @@ const engine: Engine = {
   async generate(request, options, report) {
     const controller = new AbortController();
     jobs.set(options.id, controller);
-    const before = turn;
-    const job = before.then(async () => {
-      const { gpu, ort, model } = await currentSession();
-      const host = {
-        gpu,
-        ort,
-        model,
-        video: globalThis,
-        available: AVAILABLE,
-        now: () => performance.now(),
-        randomSeed: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
-        signal: controller.signal,
-      };
-      const lost = gpu.lost.then((error): never => {
-        controller.abort(error); // Ends what still runs on the dead device.
-        throw error;
-      });
-      lost.catch(() => undefined);
-      return Promise.race([generate(request, options, host, report), lost]);
-    });
-    turn = job.catch(() => undefined);
+    const job = inTurn(controller.signal, () => runJob(request, options, report, controller));
     try {
       const video = await job;
       return transfer(video, video.rgb24 ? [video.mp4, video.rgb24] : [video.mp4]);
