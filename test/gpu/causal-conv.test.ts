@@ -1,0 +1,96 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type CausalConv, causalConv, causalConvLaunches } from '../../kernels/causal-conv';
+import { packConv } from '../../src/vae/decoder';
+import { openTestGpu, type TestGpu } from '../harness/dawn';
+import { expectNear, seededFloats, type Tolerance } from '../harness/near';
+import { causalConvReference } from '../reference/causal-conv';
+
+/** f32 sums of up to 1,728 products of deviation 1, in another order. Measured up to 1.5e-7 and 3.2e-5; four times that. */
+const F32_SUM: Tolerance = { relativeL2: 6e-7, maxAbs: 1.3e-4 };
+
+/** Elements behind y that a launch must leave alone, and what they and the border hold. */
+const GUARDS = 64;
+const GUARD = 777;
+
+let test: TestGpu;
+beforeAll(async () => {
+  test = await openTestGpu();
+});
+afterAll(() => test.close());
+
+type Case = Omit<CausalConv, 'type'>;
+
+/** Whether an element of y belongs to a border. */
+function border({ to, out, parts = 1 }: Case, index: number): boolean {
+  const position = Math.floor(index / (out / parts));
+  const column = position % (to[1] + 2);
+  const row = Math.floor(position / (to[1] + 2)) % (to[0] + 2);
+  return column === 0 || row === 0 || column === to[1] + 1 || row === to[0] + 1;
+}
+
+/** Random frames whose borders are zero. */
+function framesOf(seed: number, count: number, [height, width]: readonly [number, number], channels: number) {
+  const values = seededFloats(seed, count * (height + 2) * (width + 2) * channels);
+  const shape = { to: [height, width] as const, out: channels } as Case;
+  return values.map((value, i) => (border(shape, i) ? 0 : value));
+}
+
+async function check(name: string, conv: Case, seed: number, maxMac = 1e12): Promise<void> {
+  const { gpu } = test;
+  const { frames, from, into, to, out, taps, kernel, parts = 1, accumulate } = conv;
+  const x = framesOf(seed, taps - 1 + frames, from, into);
+  const shape = [out, into, taps, kernel, kernel];
+  const weight = seededFloats(seed + 1, out * into * taps * kernel * kernel);
+  const bias = seededFloats(seed + 2, out);
+  const size = frames * parts * (to[0] + 2) * (to[1] + 2) * (out / parts);
+  const held = seededFloats(seed + 3, size + GUARDS).map((value, i) =>
+    i >= size || border(conv, i) ? GUARD : accumulate ? value : Number.NaN,
+  );
+  const expected = causalConvReference(conv, x, weight, bias, accumulate ? held.subarray(0, size) : undefined);
+
+  const upload = (values: Float32Array) => gpu.memory.upload('values', 'float32', [values.length], values);
+  using xs = upload(x);
+  using weights = upload(packConv(weight, shape).weight);
+  using biases = upload(bias);
+  using y = upload(held);
+  for (const launch of causalConvLaunches({ ...conv, type: 'f32' }, maxMac)) {
+    await causalConv.run(gpu, launch, { x: xs, weight: weights, bias: biases, y });
+  }
+  const values = await gpu.memory.readFloats(y);
+  gpu.check();
+  const inside = (_: number, i: number) => i < size && !border(conv, i);
+  expect(values.filter((value, i) => !inside(value, i) && value !== GUARD)).toHaveLength(0);
+  expectNear(values.filter(inside), expected.filter(inside), F32_SUM, `${name}, seeds from ${seed}`);
+}
+
+describe('causal-conv', () => {
+  const square = { taps: 3, kernel: 3 } as const;
+  const cases: [string, Case][] = [
+    ['one pixel', { frames: 1, from: [1, 1], into: 4, to: [1, 1], out: 4, ...square }],
+    ['odd sides', { frames: 2, from: [5, 7], into: 8, to: [5, 7], out: 12, ...square }],
+    ['whole squares', { frames: 3, from: [8, 4], into: 16, to: [8, 4], out: 16, ...square }],
+    ['many lanes', { frames: 1, from: [3, 9], into: 64, to: [3, 9], out: 64, ...square }],
+    ['lanes that do not fill a workgroup', { frames: 2, from: [4, 4], into: 4, to: [4, 4], out: 96, ...square }],
+    ['residual', { frames: 2, from: [6, 5], into: 8, to: [6, 5], out: 8, ...square, accumulate: true }],
+    ['single pixels', { frames: 2, from: [5, 6], into: 8, to: [5, 6], out: 24, taps: 1, kernel: 1 }],
+    ['added pixels', { frames: 1, from: [5, 6], into: 8, to: [5, 6], out: 8, taps: 1, kernel: 1, accumulate: true }],
+    ['two frames from one', { frames: 3, from: [3, 5], into: 8, to: [3, 5], out: 32, taps: 3, kernel: 1, parts: 2 }],
+    ['doubled', { frames: 2, from: [3, 5], into: 8, to: [6, 10], out: 4, taps: 1, kernel: 3, doubledFrom: [0, 0] }],
+    [
+      'doubled inside',
+      { frames: 1, from: [7, 9], into: 4, to: [5, 6], out: 8, taps: 1, kernel: 3, doubledFrom: [3, 8] },
+    ],
+    [
+      'doubled to the edge',
+      { frames: 1, from: [6, 6], into: 4, to: [7, 3], out: 8, taps: 1, kernel: 3, doubledFrom: [5, 9] },
+    ],
+  ];
+  it.each(cases)('%s', (name, conv) => check(name, conv, 10));
+
+  it('gives the same in many launches, each of which adds once', async () => {
+    const conv: Case = { frames: 2, from: [9, 11], into: 8, to: [9, 11], out: 96, ...square, accumulate: true };
+    const launches = causalConvLaunches({ ...conv, type: 'f32' }, 5e5);
+    expect(launches.length).toBeGreaterThan(4);
+    await check('in launches', conv, 20, 5e5);
+  });
+});

@@ -1,0 +1,110 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { channelNorm } from '../../kernels/channel-norm';
+import { cropPlanes } from '../../kernels/crop-planes';
+import { denormalize } from '../../kernels/denormalize';
+import { openTestGpu, type TestGpu } from '../harness/dawn';
+import { expectNear, seededFloats, type Tolerance } from '../harness/near';
+import { channelNormReference } from '../reference/channel-norm';
+import { cropPlanesReference } from '../reference/crop-planes';
+import { denormalizeReference } from '../reference/denormalize';
+
+/** A few f32 operations on values up to 20. Measured up to 9e-8 and 9.6e-7; four times that. */
+const F32_FEW: Tolerance = { relativeL2: 3.6e-7, maxAbs: 4e-6 };
+
+const GUARD = 777;
+
+let test: TestGpu;
+beforeAll(async () => {
+  test = await openTestGpu();
+});
+afterAll(() => test.close());
+
+function upload(values: Float32Array) {
+  return test.gpu.memory.upload('values', 'float32', [values.length], values);
+}
+
+async function norm(x: Float32Array, gamma: Float32Array, silu: boolean, first: number): Promise<Float32Array> {
+  const { gpu } = test;
+  const channels = gamma.length;
+  const guards = new Float32Array(first * channels + x.length + 64).fill(GUARD);
+  using xs = upload(x);
+  using gammas = upload(gamma);
+  using y = upload(guards);
+  const shape = { type: 'f32', positions: x.length / channels, channels, first, silu } as const;
+  await channelNorm.run(gpu, shape, { x: xs, gamma: gammas, y });
+  const values = await gpu.memory.readFloats(y);
+  gpu.check();
+  expect(new Set([...values.slice(0, first * channels), ...values.slice(-64)])).toEqual(new Set([GUARD]));
+  return values.slice(first * channels, -64);
+}
+
+describe('channel-norm', () => {
+  it.each([
+    [1, 4, false, 0],
+    [63, 16, true, 5],
+    [64, 64, true, 0],
+    [130, 96, false, 1],
+    [7, 384, true, 14],
+  ])('%i positions of %i channels, SiLU %s, after %i', async (positions, channels, silu, first) => {
+    const x = seededFloats(positions, positions * channels, 3);
+    const gamma = seededFloats(channels, channels);
+    expectNear(await norm(x, gamma, silu, first), channelNormReference(x, gamma, silu), F32_FEW, 'seeds as sizes');
+  });
+
+  it('has no epsilon: tiny vectors get the full length, zeros stay zeros', async () => {
+    const x = seededFloats(1, 8 * 16, 1e-9);
+    x.fill(0, 16, 32);
+    const gamma = new Float32Array(16).fill(1);
+    const y = await norm(x, gamma, false, 0);
+    expectNear(y, channelNormReference(x, gamma, false), F32_FEW, 'seed 1');
+    expect([...y.subarray(16, 32)]).toEqual(new Array(16).fill(0));
+  });
+
+  it('gives zeros to a border of zeros under SiLU too', async () => {
+    const y = await norm(new Float32Array(12 * 8), seededFloats(2, 8), true, 3);
+    expect(y.every((value) => value === 0)).toBe(true);
+  });
+});
+
+describe('denormalize', () => {
+  it.each([
+    [1, 1, 4],
+    [5, 7, 16],
+    [12, 3, 16],
+  ])('%i × %i positions of %i channels', async (height, width, channels) => {
+    const { gpu } = test;
+    const z = seededFloats(1, channels * height * width, 2);
+    const deviations = seededFloats(2, channels);
+    const means = seededFloats(3, channels);
+    using zs = upload(z);
+    using scale = upload(deviations);
+    using mean = upload(means);
+    using y = gpu.memory.tensor('y', 'float32', [height + 2, width + 2, channels]);
+    await denormalize.run(gpu, { type: 'f32', height, width, channels }, { z: zs, scale, mean, y });
+    const expected = denormalizeReference(z, deviations, means, height, width);
+    const actual = await gpu.memory.readFloats(y);
+    gpu.check();
+    expectNear(actual, expected, F32_FEW, 'seeds 1 to 3');
+    // Exactly zero outside, whatever the tolerance.
+    expect(actual.filter((value, i) => value !== 0 && expected[i] === 0)).toHaveLength(0);
+  });
+});
+
+describe('crop-planes', () => {
+  it.each([
+    ['all of one frame', { frames: 1, from: [3, 5], fromAt: [0, 0], to: [3, 5], toAt: [0, 0], size: [3, 5] }],
+    ['the inside of a tile', { frames: 4, from: [9, 7], fromAt: [2, 3], to: [16, 24], toAt: [5, 8], size: [6, 4] }],
+    ['the last corner', { frames: 3, from: [8, 8], fromAt: [4, 5], to: [10, 9], toAt: [6, 6], size: [4, 3] }],
+  ] as const)('%s', async (name, shape) => {
+    const { gpu } = test;
+    const x = seededFloats(5, shape.frames * (shape.from[0] + 2) * (shape.from[1] + 2) * 4);
+    const expected = new Float32Array(3 * shape.frames * shape.to[0] * shape.to[1]).fill(GUARD);
+    using xs = upload(x);
+    using y = upload(expected);
+    cropPlanesReference(x, expected, shape);
+    await cropPlanes.run(gpu, { type: 'f32', ...shape }, { x: xs, y });
+    const values = await gpu.memory.readFloats(y);
+    gpu.check();
+    expect(values, `${name}, seed 5`).toEqual(expected);
+  });
+});
