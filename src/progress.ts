@@ -3,13 +3,14 @@ import type { Progress, Stage, Timings } from './protocol';
 
 /**
  * Turns "this much of that stage is done" into a share of the whole job and an estimate of the rest. The rest is predicted
- * from the pace of the stage that is running, since a device computes the stages at different rates; stages to come are
- * taken at the overall pace.
+ * from the pace of the stage that is running, since loading, compiling and computing go at different rates.
  */
 export class ProgressMeter {
   private readonly began: number;
   private readonly total: number;
   private highest = 0;
+  /** Where and when the stage that is running began. */
+  private current: { stage: Stage; fraction: number; ms: number } = { stage: 'load', fraction: 0, ms: 0 };
   /** Operations of finished work, and when each stage was first heard of. */
   private readonly before: Record<Stage, number>;
   private readonly size: Record<Stage, number>;
@@ -33,8 +34,13 @@ export class ProgressMeter {
   report(stage: Stage, done: number, total: number): void {
     const elapsedMs = this.now() - this.began;
     const share = total > 0 ? Math.min(1, done / total) : 1;
+    // Weights that come late, such as the second expert's, do not end the stage that waits for them.
+    if (stage !== this.current.stage && stage !== 'load') {
+      this.current = { stage, fraction: this.highest, ms: elapsedMs };
+    }
     this.highest = Math.max(this.highest, (this.before[stage] + this.size[stage] * share) / this.total);
-    const remainingMs = this.highest > 0.05 ? (elapsedMs * (1 - this.highest)) / this.highest : null;
+    const advance = this.highest - this.current.fraction;
+    const remainingMs = advance > 0.01 ? ((elapsedMs - this.current.ms) * (1 - this.highest)) / advance : null;
     this.emit({ stage, done, total, fraction: this.highest, elapsedMs, remainingMs });
   }
 }

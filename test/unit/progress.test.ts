@@ -33,16 +33,20 @@ describe('ProgressMeter', () => {
     expect(fractions[2]).toBeCloseTo((5 + 10 + 40) / 105);
   });
 
-  it('estimates the rest from the pace so far, once there is one', () => {
+  it('estimates the rest from the pace of the stage that runs, once it has one', () => {
     const { meter: it, seen, tick } = meter();
-    tick(10);
-    it.report('load', 1, 10);
-    expect(seen[0]).toMatchObject({ elapsedMs: 10, remainingMs: null });
-    tick(490);
+    tick(5000);
+    it.report('text', 1, 1);
+    it.report('diffusion', 0, 2);
+    expect(seen[1]).toMatchObject({ elapsedMs: 5000, remainingMs: null });
+    tick(400);
     it.report('diffusion', 1, 2);
-    const { fraction, elapsedMs, remainingMs } = seen[1]!;
-    expect(elapsedMs).toBe(500);
-    expect(remainingMs).toBeCloseTo((500 * (1 - fraction)) / fraction);
+    // 400 ms for one step of 40 operations; another one and a decode of 10 are left. The slow start does not count.
+    expect(seen[2]!.elapsedMs).toBe(5400);
+    expect(seen[2]!.remainingMs).toBeCloseTo(500);
+    tick(50);
+    it.report('load', 1, 2); // the second expert's weights
+    expect(seen[3]!.remainingMs).toBeCloseTo(562.5);
   });
 });
 
