@@ -91,6 +91,12 @@ function cut(values: ArrayLike<number>, frames: number, begin: number, end: numb
   return part;
 }
 
+/** How many values differ. */
+function different(a: Float32Array, b: Float32Array): number {
+  expect(a.length).toBe(b.length);
+  return a.reduce((count, value, i) => count + (value === b[i] ? 0 : 1), 0);
+}
+
 async function withChanged<T>(names: RegExp, use: (changed: VaeWeights) => Promise<T>): Promise<T> {
   const changed = new Map(tensors);
   for (const [name, { shape, values }] of tensors) {
@@ -168,7 +174,7 @@ describe('tiles', () => {
     const latents = randomLatents(5, 2, height, width);
     const whole = await decodeAll(latents, {}, decoder);
     const tiled = await decodeAll(latents, { tile }, decoder);
-    expect(tiled).toEqual(whole);
+    expect(tiled.map((chunk, t) => different(chunk, whole[t]!))).toEqual([0, 0]);
   });
 
   it('of the chosen size keep every tensor within the binding', async () => {
@@ -183,7 +189,8 @@ describe('tiles', () => {
       expect(largest()).toBe(decoderBytes(TINY_VAE, 2, 16, tile, 2).largest);
       expect(largest()).toBeLessThanOrEqual(limit);
       made.mockClear();
-      expect(await decodeAll(latents)).toEqual(tiled);
+      const whole = await decodeAll(latents);
+      expect(tiled.map((chunk, t) => different(chunk, whole[t]!))).toEqual([0, 0]);
       expect(largest()).toBe(decoderBytes(TINY_VAE, 2, 16, null, 2).largest);
       expect(largest()).toBeGreaterThan(limit);
     } finally {

@@ -4,6 +4,7 @@ import { cropPlanes } from '../../kernels/crop-planes';
 import { denormalize } from '../../kernels/denormalize';
 import { openTestGpu, type TestGpu } from '../harness/dawn';
 import { expectNear, seededFloats, type Tolerance } from '../harness/near';
+import { asHeld, F16_STORE, type FloatType, readAs, uploadAs } from '../harness/typed';
 import { channelNormReference } from '../reference/channel-norm';
 import { cropPlanesReference } from '../reference/crop-planes';
 import { denormalizeReference } from '../reference/denormalize';
@@ -19,20 +20,22 @@ beforeAll(async () => {
 });
 afterAll(() => test.close());
 
-function upload(values: Float32Array) {
-  return test.gpu.memory.upload('values', 'float32', [values.length], values);
-}
-
-async function norm(x: Float32Array, gamma: Float32Array, silu: boolean, first: number): Promise<Float32Array> {
+async function norm(
+  type: FloatType,
+  x: Float32Array,
+  gamma: Float32Array,
+  silu: boolean,
+  first: number,
+): Promise<Float32Array> {
   const { gpu } = test;
   const channels = gamma.length;
   const guards = new Float32Array(first * channels + x.length + 64).fill(GUARD);
-  using xs = upload(x);
-  using gammas = upload(gamma);
-  using y = upload(guards);
-  const shape = { type: 'f32', positions: x.length / channels, channels, first, silu } as const;
+  using xs = uploadAs(gpu, type, x);
+  using gammas = uploadAs(gpu, 'f32', gamma);
+  using y = uploadAs(gpu, type, guards);
+  const shape = { type, positions: x.length / channels, channels, first, silu } as const;
   await channelNorm.run(gpu, shape, { x: xs, gamma: gammas, y });
-  const values = await gpu.memory.readFloats(y);
+  const values = await readAs(gpu, type, y);
   gpu.check();
   expect(new Set([...values.slice(0, first * channels), ...values.slice(-64)])).toEqual(new Set([GUARD]));
   return values.slice(first * channels, -64);
@@ -46,27 +49,47 @@ describe('channel-norm', () => {
     [130, 96, false, 1],
     [7, 384, true, 14],
   ])('%i positions of %i channels, SiLU %s, after %i', async (positions, channels, silu, first) => {
-    const x = seededFloats(positions, positions * channels, 3);
     const gamma = seededFloats(channels, channels);
-    expectNear(await norm(x, gamma, silu, first), channelNormReference(x, gamma, silu), F32_FEW, 'seeds as sizes');
+    for (const type of test.gpu.f16 ? (['f32', 'f16'] as const) : (['f32'] as const)) {
+      const x = asHeld(type, seededFloats(positions, positions * channels, 3));
+      const expected = channelNormReference(x, gamma, silu);
+      const tolerance = type === 'f16' ? F16_STORE : F32_FEW;
+      expectNear(await norm(type, x, gamma, silu, first), expected, tolerance, `${type}, seeds as sizes`);
+    }
   });
 
   it('has no epsilon: tiny vectors get the full length, zeros stay zeros', async () => {
     const x = seededFloats(1, 8 * 16, 1e-9);
     x.fill(0, 16, 32);
     const gamma = new Float32Array(16).fill(1);
-    const y = await norm(x, gamma, false, 0);
+    const y = await norm('f32', x, gamma, false, 0);
     expectNear(y, channelNormReference(x, gamma, false), F32_FEW, 'seed 1');
     expect([...y.subarray(16, 32)]).toEqual(new Array(16).fill(0));
   });
 
   it('gives zeros to a border of zeros under SiLU too', async () => {
-    const y = await norm(new Float32Array(12 * 8), seededFloats(2, 8), true, 3);
+    const y = await norm('f32', new Float32Array(12 * 8), seededFloats(2, 8), true, 3);
     expect(y.every((value) => value === 0)).toBe(true);
   });
 });
 
 describe('denormalize', () => {
+  it('gives half floats', async ({ skip }) => {
+    skip(!test.gpu.f16, 'this adapter has no shader-f16');
+    const { gpu } = test;
+    const z = seededFloats(4, 16 * 15);
+    using zs = uploadAs(gpu, 'f32', z);
+    using ones = uploadAs(gpu, 'f32', new Float32Array(16).fill(1));
+    using y = uploadAs(gpu, 'f16', new Float32Array(5 * 7 * 16));
+    await denormalize.run(
+      gpu,
+      { type: 'f16', height: 3, width: 5, channels: 16 },
+      { z: zs, scale: ones, mean: ones, y },
+    );
+    const expected = denormalizeReference(z, new Float32Array(16).fill(1), new Float32Array(16).fill(1), 3, 5);
+    expectNear(await readAs(gpu, 'f16', y), expected, F16_STORE, 'seed 4');
+  });
+
   it.each([
     [1, 1, 4],
     [5, 7, 16],
@@ -76,9 +99,9 @@ describe('denormalize', () => {
     const z = seededFloats(1, channels * height * width, 2);
     const deviations = seededFloats(2, channels);
     const means = seededFloats(3, channels);
-    using zs = upload(z);
-    using scale = upload(deviations);
-    using mean = upload(means);
+    using zs = uploadAs(gpu, 'f32', z);
+    using scale = uploadAs(gpu, 'f32', deviations);
+    using mean = uploadAs(gpu, 'f32', means);
     using y = gpu.memory.tensor('y', 'float32', [height + 2, width + 2, channels]);
     await denormalize.run(gpu, { type: 'f32', height, width, channels }, { z: zs, scale, mean, y });
     const expected = denormalizeReference(z, deviations, means, height, width);
@@ -91,6 +114,19 @@ describe('denormalize', () => {
 });
 
 describe('crop-planes', () => {
+  it('takes half floats', async ({ skip }) => {
+    skip(!test.gpu.f16, 'this adapter has no shader-f16');
+    const { gpu } = test;
+    const x = asHeld('f16', seededFloats(6, 2 * 5 * 6 * 4));
+    const shape = { frames: 2, from: [3, 4], fromAt: [1, 1], to: [4, 4], toAt: [2, 0], size: [2, 3] } as const;
+    const expected = new Float32Array(3 * 2 * 16).fill(GUARD);
+    using xs = uploadAs(gpu, 'f16', x);
+    using y = uploadAs(gpu, 'f32', expected);
+    cropPlanesReference(x, expected, shape);
+    await cropPlanes.run(gpu, { type: 'f16', ...shape }, { x: xs, y });
+    expect(await gpu.memory.readFloats(y), 'seed 6').toEqual(expected);
+  });
+
   it.each([
     ['all of one frame', { frames: 1, from: [3, 5], fromAt: [0, 0], to: [3, 5], toAt: [0, 0], size: [3, 5] }],
     ['the inside of a tile', { frames: 4, from: [9, 7], fromAt: [2, 3], to: [16, 24], toAt: [5, 8], size: [6, 4] }],
@@ -99,8 +135,8 @@ describe('crop-planes', () => {
     const { gpu } = test;
     const x = seededFloats(5, shape.frames * (shape.from[0] + 2) * (shape.from[1] + 2) * 4);
     const expected = new Float32Array(3 * shape.frames * shape.to[0] * shape.to[1]).fill(GUARD);
-    using xs = upload(x);
-    using y = upload(expected);
+    using xs = uploadAs(gpu, 'f32', x);
+    using y = uploadAs(gpu, 'f32', expected);
     cropPlanesReference(x, expected, shape);
     await cropPlanes.run(gpu, { type: 'f32', ...shape }, { x: xs, y });
     const values = await gpu.memory.readFloats(y);
