@@ -212,6 +212,11 @@ export interface Manifest {
   components: Partial<Record<ComponentName, ManifestFile[]>>;
 }
 
+/** Name of part `index` of a matrix that was split by rows to fit a device's bindings. Scales and zero points add their suffix. */
+export function partName(matrix: string, index: number): string {
+  return `${matrix}[${index}]`;
+}
+
 /** How a matrix lies in its shard, recovered from the entry itself. */
 export interface MatrixStorage {
   rows: number;

@@ -103,6 +103,7 @@ const BLOCK_MATRICES: Record<BlockGraph, string[]> = {
 };
 
 function signature(weights: Weights, matrices: readonly string[]): string {
-  const letter = ({ bits, zeroPoints }: GpuMatrixStorage) => `${bits}${zeroPoints ? 'z' : ''}`;
+  const letter = ({ bits, zeroPoints, partRows }: GpuMatrixStorage) =>
+    `${bits}${zeroPoints ? 'z' : ''}${partRows.length > 1 ? `/${partRows}` : ''}`;
   return matrices.map((matrix) => letter(weights.storage(matrix))).join(',');
 }

@@ -1,6 +1,15 @@
 import { throwIfAborted, ZoetropeError } from '../errors';
 import { decodeFloats, isFloatDtype } from '../floats';
-import { type MatrixStorage, matrixStorage, QUANT_BLOCK, type TensorSource } from '../manifest';
+import {
+  type MatrixStorage,
+  matrixStorage,
+  partName,
+  QUANT_BLOCK,
+  SCALES_SUFFIX,
+  type TensorEntry,
+  type TensorSource,
+  ZERO_POINTS_SUFFIX,
+} from '../manifest';
 import type { Gpu } from './device';
 import type { GpuTensor } from './memory';
 
@@ -10,22 +19,26 @@ import type { GpuTensor } from './memory';
  */
 export class Weights implements Disposable {
   private readonly tensors = new Map<string, GpuTensor>();
-  private readonly entries: TensorSource['entries'];
 
-  private constructor(entries: TensorSource['entries']) {
-    this.entries = entries;
-  }
+  private constructor(
+    private readonly gpu: Gpu,
+    private readonly entries: TensorSource['entries'],
+    private readonly maxBindingBytes: number,
+  ) {}
 
   /**
    * Reads and uploads tensors one by one, so that no more than one is in the heap. Frees what it made when it throws.
-   * @param names default: every tensor of the source.
+   * @param options.names default: every tensor of the source.
+   * @param options.maxBindingBytes a matrix larger than this is split by rows. Default: what the device binds.
    */
   static async upload(
     gpu: Gpu,
     source: TensorSource,
-    options: { names?: Iterable<string>; signal?: AbortSignal | undefined; onTensor?: (bytes: number) => void } = {},
+    options: { names?: Iterable<string>; signal?: AbortSignal | undefined; maxBindingBytes?: number } = {},
   ): Promise<Weights> {
-    const weights = new Weights(source.entries);
+    const { maxStorageBufferBindingSize, maxBufferSize } = gpu.device.limits;
+    const limit = options.maxBindingBytes ?? Math.min(maxStorageBufferBindingSize, maxBufferSize);
+    const weights = new Weights(gpu, source.entries, limit);
     try {
       for (const name of options.names ?? source.entries.keys()) {
         throwIfAborted(options.signal);
@@ -33,8 +46,7 @@ export class Weights implements Disposable {
         if (!entry)
           throw new ZoetropeError('bad-checkpoint', `Tensor "${name}" is missing. Import the checkpoint again.`);
         const bytes = await source.read(name);
-        weights.tensors.set(name, uploadTensor(gpu, name, entry, bytes));
-        options.onTensor?.(bytes.byteLength);
+        weights.add(name, entry, bytes);
       }
       return weights;
     } catch (error) {
@@ -53,7 +65,33 @@ export class Weights implements Disposable {
   /** How matrix `name` lies on the GPU: 32-bit floats or quantised blocks. */
   storage(name: string): GpuMatrixStorage {
     const storage = matrixStorage(this.entries, name);
-    return { ...storage, bits: storage.bits === 16 ? 32 : storage.bits };
+    return { ...storage, bits: storage.bits === 16 ? 32 : storage.bits, partRows: this.partRows(name) };
+  }
+
+  /** Rows of the parts that matrix `name` is split into; one part where it fits a binding. */
+  private partRows(name: string): number[] {
+    const entry = this.entries.get(name)!;
+    return splitRows(entry.shape[0]!, gpuBytes(entry), this.maxBindingBytes);
+  }
+
+  /** Uploads a tensor, a large matrix in parts and its scales and zero points along with it. */
+  private add(name: string, entry: TensorEntry, bytes: Uint8Array): void {
+    const suffix = [SCALES_SUFFIX, ZERO_POINTS_SUFFIX].find((end) => name.endsWith(end)) ?? '';
+    const owner = name.slice(0, name.length - suffix.length);
+    const parts = this.partRows(this.entries.has(owner) ? owner : name);
+    if (parts.length === 1) {
+      this.tensors.set(name, uploadTensor(this.gpu, name, entry, bytes));
+      return;
+    }
+    const rowBytes = bytes.byteLength / entry.shape[0]!;
+    let begin = 0;
+    parts.forEach((rows, index) => {
+      const part = partName(owner, index) + suffix;
+      const shape = [rows, ...entry.shape.slice(1)];
+      const slice = bytes.subarray(begin * rowBytes, (begin + rows) * rowBytes);
+      this.tensors.set(part, uploadTensor(this.gpu, part, { ...entry, shape }, slice));
+      begin += rows;
+    });
   }
 
   /**
@@ -78,7 +116,23 @@ export class Weights implements Disposable {
 }
 
 /** {@link MatrixStorage} on the GPU, where half floats have become float32. */
-export type GpuMatrixStorage = Omit<MatrixStorage, 'bits'> & { bits: 32 | 8 | 4 };
+export type GpuMatrixStorage = Omit<MatrixStorage, 'bits'> & { bits: 32 | 8 | 4; partRows: readonly number[] };
+
+/** Bytes of a tensor on the GPU. */
+function gpuBytes({ dtype, shape }: TensorEntry): number {
+  return shape.reduce((product, size) => product * size, dtype === 'U8' ? 1 : 4);
+}
+
+/**
+ * Rows of each part of a matrix of `rows` rows and `sizeBytes` bytes when no part may exceed `limitBytes`: as few parts as
+ * possible, of equal length but for the last.
+ */
+export function splitRows(rows: number, sizeBytes: number, limitBytes: number): number[] {
+  const fitting = Math.max(1, Math.floor(limitBytes / (sizeBytes / rows)));
+  const parts = Math.ceil(rows / fitting);
+  const length = Math.ceil(rows / parts);
+  return Array.from({ length: parts }, (_, part) => Math.min(length, rows - part * length));
+}
 
 function uploadTensor(gpu: Gpu, name: string, entry: { dtype: string; shape: number[] }, bytes: Uint8Array): GpuTensor {
   if (entry.dtype === 'U8') return gpu.memory.upload(name, 'uint8', entry.shape, bytes);

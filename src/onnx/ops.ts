@@ -221,8 +221,23 @@ export interface LinearWeight {
   bias: Value | null;
 }
 
+/** A matrix whose rows are spread over several inputs, since one buffer must not be larger than a device's binding. */
+export interface SplitWeight {
+  /** Consecutive rows, without a bias of their own. */
+  parts: readonly LinearWeight[];
+  /** [rows of all parts]. */
+  bias: Value | null;
+}
+
 /** x [tokens, columns] -> [tokens, rows]: y = x W^T + b, by the kernel that fits the weight's storage. */
-export function linear(x: Value, weight: LinearWeight): Value {
+export function linear(x: Value, weight: LinearWeight | SplitWeight): Value {
+  if ('parts' in weight) {
+    const y = concat(
+      weight.parts.map((part) => linear(x, part)),
+      1,
+    );
+    return weight.bias ? add(y, weight.bias) : y;
+  }
   const { rows, columns, bits, matrix, scales, zeroPoints, bias } = weight;
   const [tokens, width] = x.shape;
   if (x.shape.length !== 2 || width !== columns) fail('linear', `[${x.shape}] times a [${rows},${columns}] matrix`);

@@ -1,6 +1,6 @@
-import { SCALES_SUFFIX, ZERO_POINTS_SUFFIX } from '../manifest';
+import { partName, SCALES_SUFFIX, ZERO_POINTS_SUFFIX } from '../manifest';
 import type { Graph, Value } from './graph';
-import type { LinearWeight } from './ops';
+import type { LinearWeight, SplitWeight } from './ops';
 
 /** How a matrix is stored where the graph will run. */
 export interface LinearStorage {
@@ -8,15 +8,31 @@ export interface LinearStorage {
   columns: number;
   bits: 32 | 8 | 4;
   zeroPoints: boolean;
+  /** Rows of each part of a matrix that is too large for one binding. Default: one part. */
+  partRows?: readonly number[];
 }
 
 /**
  * Declares the inputs of a linear layer under the checkpoint's own names: `name.weight`, with `name.weight.scales` and
- * `name.weight.zero_points` when quantised, and `name.bias` if it has one.
+ * `name.weight.zero_points` when quantised, and `name.bias` if it has one. Parts of a split matrix carry their index.
  */
-export function linearInputs(graph: Graph, name: string, storage: LinearStorage, bias: boolean): LinearWeight {
-  const { rows, columns, bits, zeroPoints } = storage;
+export function linearInputs(
+  graph: Graph,
+  name: string,
+  storage: LinearStorage,
+  bias: boolean,
+): LinearWeight | SplitWeight {
+  const { rows, partRows = [rows] } = storage;
   const weight = `${name}.weight`;
+  const parts = partRows.map((count, part) =>
+    partInputs(graph, partRows.length === 1 ? weight : partName(weight, part), { ...storage, rows: count }),
+  );
+  const vector = bias ? graph.input(`${name}.bias`, 'float32', [rows]) : null;
+  return parts.length === 1 ? { ...parts[0]!, bias: vector } : { parts, bias: vector };
+}
+
+/** The inputs of consecutive rows, without a bias. */
+function partInputs(graph: Graph, weight: string, { rows, columns, bits, zeroPoints }: LinearStorage): LinearWeight {
   const blocks = columns / 32;
   const quantised = bits !== 32;
   return {
@@ -31,7 +47,7 @@ export function linearInputs(graph: Graph, name: string, storage: LinearStorage,
       quantised && zeroPoints
         ? graph.input(weight + ZERO_POINTS_SUFFIX, 'uint8', [rows, Math.ceil((blocks * bits) / 8)])
         : null,
-    bias: bias ? graph.input(`${name}.bias`, 'float32', [rows]) : null,
+    bias: null,
   };
 }
 

@@ -72,6 +72,7 @@ describe('transformer', () => {
   async function velocities(
     branches: number,
     cut: (plan: DitPlan) => DitPlan = (plan) => plan,
+    maxBindingBytes = 2 ** 27,
   ): Promise<Float32Array[]> {
     const { gpu, ort } = test;
     const limits = { maxBufferSize: 2 ** 28, maxStorageBufferBindingSize: 2 ** 27, f16: false, cpu: true };
@@ -79,7 +80,7 @@ describe('transformer', () => {
     const sessions = new DitSessions(config, ort);
     using scope = new Scope();
     try {
-      const weights = scope.own(await Weights.upload(gpu, source));
+      const weights = scope.own(await Weights.upload(gpu, source, { maxBindingBytes }));
       const activations = scope.own(new Activations(gpu, config, plan, branches));
       const text = { rows: 7, values: fill('context', 2, 0, 7 * 64) };
       const keys = scope.own(await encodeTextKeys(gpu, sessions, weights, text, 'f32'));
@@ -132,6 +133,13 @@ describe('transformer', () => {
       maxMacPerDispatch: 1000,
     }));
     expect(cut).toEqual(whole);
+  });
+
+  it('gives the official velocity with matrices split by rows', async () => {
+    // 256×256 float32 take 262,144 bytes, the patch embedding 65,536.
+    const [velocity] = await velocities(1, (plan) => plan, 100_000);
+    expectValues(velocity!, [-1.04209, 2.07747, -1.42767, 1.38116, 2.07634, 1.69759, -0.502097, 0.918113]);
+    expectValues(statistics(velocity!), [-0.08553133, 1.553615, 5.100963]);
   });
 });
 
