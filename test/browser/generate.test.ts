@@ -51,7 +51,8 @@ describe('a cold page', () => {
 
   it('makes H.264 in MP4 with every frame at its time', () => {
     expect(movie.mimeType).toMatch(/^video\/mp4; codecs="avc1\.[0-9a-f]{6}"$/);
-    expect(movie.config.codec).toBe(made.answer.codec);
+    // Profile as asked for; an encoder may write a lower level and set constraint flags.
+    expect(movie.config.codec.slice(0, 7)).toBe(made.answer.codec.slice(0, 7));
     expect([movie.width, movie.height, movie.packets.length]).toEqual([64, 64, 17]);
     expect(movie.packets[0]!.type).toBe('key');
     movie.packets.forEach(({ timestamp, duration }, index) => {
@@ -96,5 +97,40 @@ describe('a cold page', () => {
     expect(new Set(progress.map(({ stage }) => stage))).toEqual(new Set(['load', 'text', 'diffusion', 'decode']));
     expect(progress.at(-1)).toMatchObject({ stage: 'decode', done: 17, total: 17, fraction: 1 });
     expect(progress.filter(({ stage, done }) => stage === 'diffusion' && done === 8).length).toBeGreaterThan(0);
+  });
+});
+
+describe('a browser without JSPI', () => {
+  it('makes the same frames with the other build of ONNX Runtime', async () => {
+    const chromium = await openChromium();
+    try {
+      const request = {
+        prompt: 'a red circle',
+        seed: 1,
+        num_frames: 17,
+        num_inference_steps: 2,
+        aspect_ratio: '1:1',
+      } as const;
+      const make = async (page: Page) => {
+        await openModel(page);
+        return generateIn(chromium, page, request);
+      };
+      const expected = await make(await chromium.open());
+      const page = await chromium.open();
+      const fetched: string[] = [];
+      page.on('request', (sent) => fetched.push(sent.url()));
+      await page.route(/engine-.*\.js$/, async (route) => {
+        const response = await route.fetch();
+        await route.fulfill({ response, body: `delete WebAssembly.Suspending;\n${await response.text()}` });
+      });
+      const made = await make(page);
+      console.log(
+        `With the asyncify build: ${(made.answer.timings.totalMs / 1000).toFixed(1)} s; with JSPI: ${(expected.answer.timings.totalMs / 1000).toFixed(1)} s`,
+      );
+      expect(fetched.filter((url) => url.includes('asyncify') && url.endsWith('.wasm'))).toHaveLength(1);
+      expect(Buffer.compare(made.rgb24, expected.rgb24)).toBe(0);
+    } finally {
+      await chromium.close();
+    }
   });
 });
