@@ -55,12 +55,12 @@ run() {
     root=$1 repository=$2 driver=$3 node=$4
     shift 4
     mount_at() { mkdir -p "$root$2" && mount --rbind "$1" "$root$2"; }
+    mount -t tmpfs tmpfs "$root/tmp" # first: the repository may lie in it
     mount_at "$repository" "$repository"
     shared=$(dirname "$repository")/shared
     if [[ -d $shared ]]; then mount_at "$shared" "$shared"; fi
     mount_at /dev /dev
     mount_at /proc /proc
-    mount -t tmpfs tmpfs "$root/tmp"
     touch "$root/usr/local/bin/node"
     mount --bind "$node" "$root/usr/local/bin/node"
     exec chroot "$root" /usr/bin/env -i HOME=/tmp PATH=/usr/local/bin:/usr/bin:/bin CI="${CI:-}" NO_COLOR=1 MESA_SHADER_CACHE_DIR=/var/cache/mesa \
