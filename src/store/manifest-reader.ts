@@ -17,6 +17,7 @@ import {
   tensorBytes,
   ZERO_POINTS_SUFFIX,
 } from '../manifest';
+import { type PartManifest, type PartName, rifeConfig, rifeShapes } from '../part';
 
 /** Largest manifest read. That of A14B, with 3,600 tensors and 1,300 pieces, has about 0.7 MB. */
 export const MAX_MANIFEST_BYTES = 16 * 1024 * 1024;
@@ -110,6 +111,8 @@ const manifestSchema = z.object({
   }),
 });
 
+const partSchema = z.object({ format: z.literal(1), part: z.enum(['rife']), name: text, license: text, files });
+
 function refuse(message: string): never {
   throw new ZoetropeError('bad-checkpoint', `${MANIFEST_FILE}: ${message}`);
 }
@@ -159,7 +162,7 @@ function checkFile(file: ManifestFile, hasTensors: boolean): void {
 }
 
 /** Scales and zero points must fit the quantised matrix that they belong to; `checkTensors` looks at the matrices. */
-function checkQuantization(entries: ReadonlyMap<string, TensorEntry>, component: ComponentName): void {
+function checkQuantization(entries: ReadonlyMap<string, TensorEntry>, component: ComponentName | PartName): void {
   for (const [name, { dtype, shape }] of entries) {
     const suffix = [SCALES_SUFFIX, ZERO_POINTS_SUFFIX].find((end) => name.endsWith(end));
     if (suffix === undefined) continue;
@@ -188,19 +191,21 @@ export function componentTensors(componentFiles: readonly ManifestFile[]): Map<s
   return tensors;
 }
 
+function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (error) {
+    return refuse(`this is not JSON (${messageOf(error)}). Check that the address is that of a model folder.`);
+  }
+}
+
 /**
  * Reads and validates `zoetrope.json` from bytes that nobody vouches for: structure, limits, paths, piece sums, tensor
  * ranges, and that every component holds exactly the tensors that the configuration needs. Throws `bad-checkpoint` with
  * the first problem.
  */
 export function parseManifest(bytes: Uint8Array): Manifest {
-  let json: unknown;
-  try {
-    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch (error) {
-    refuse(`this is not JSON (${messageOf(error)}). Check that the address is that of a model folder.`);
-  }
-  const parsed = z.safeParse(manifestSchema, json);
+  const parsed = z.safeParse(manifestSchema, parseJson(bytes));
   if (!parsed.success) refuse(`${firstProblem(parsed.error)}. Import the checkpoint again.`);
   const manifest = parsed.data as Manifest;
   checkNumbers(manifest);
@@ -217,5 +222,22 @@ export function parseManifest(bytes: Uint8Array): Manifest {
     checkTensors(tensors, componentShapes(manifest, component), `${MANIFEST_FILE}: ${component}`);
     checkQuantization(tensors, component);
   }
+  return manifest;
+}
+
+/**
+ * Reads and validates the `zoetrope.json` of an optional part, as strictly as a model's. Throws `bad-checkpoint` with the first
+ * problem, also for another part.
+ */
+export function parsePart(bytes: Uint8Array, part: PartName): PartManifest {
+  const parsed = z.safeParse(partSchema, parseJson(bytes));
+  if (!parsed.success)
+    refuse(`${firstProblem(parsed.error)}. This is no folder of the part "${part}"; import it again.`);
+  const manifest = parsed.data as PartManifest;
+  if (manifest.part !== part) refuse(`this is the part "${manifest.part}", not "${part}".`);
+  for (const file of manifest.files) checkFile(file, true);
+  const tensors = componentTensors(manifest.files);
+  checkTensors(tensors, rifeShapes(rifeConfig(tensors)), `${MANIFEST_FILE}: ${part}`);
+  checkQuantization(tensors, part);
   return manifest;
 }

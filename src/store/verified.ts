@@ -11,7 +11,8 @@ import {
   type ShardTensor,
   tensorBytes,
 } from '../manifest';
-import { componentTensors, MAX_MANIFEST_BYTES, parseManifest } from './manifest-reader';
+import type { PartManifest, PartName } from '../part';
+import { componentTensors, MAX_MANIFEST_BYTES, parseManifest, parsePart } from './manifest-reader';
 
 /**
  * Verified pieces kept for the next tensor: four of the largest. Tensors lie in the order of use, so each piece is
@@ -21,7 +22,7 @@ const CACHE_BYTES = 64 * 1024 * 1024;
 
 /** How much of a component has been fetched and verified. */
 export interface VerifyProgress {
-  component: ComponentName;
+  component: ComponentName | PartName;
   doneBytes: number;
   totalBytes: number;
 }
@@ -143,7 +144,7 @@ class Component implements VerifiedComponent {
 
   constructor(
     folder: Folder,
-    private readonly name: ComponentName,
+    private readonly name: ComponentName | PartName,
     files: readonly ManifestFile[],
     private readonly options: OpenModelOptions,
   ) {
@@ -246,15 +247,7 @@ class Component implements VerifiedComponent {
  * file and piece.
  */
 export async function openModel(folder: Folder, options: OpenModelOptions = {}): Promise<VerifiedModel> {
-  throwIfAborted(options.signal);
-  const source = await folder.open(MANIFEST_FILE);
-  if (source.sizeBytes > MAX_MANIFEST_BYTES) {
-    throw new ZoetropeError(
-      'bad-checkpoint',
-      `${MANIFEST_FILE} has ${source.sizeBytes} bytes; a manifest has at most ${MAX_MANIFEST_BYTES}. Check the address.`,
-    );
-  }
-  const manifest = parseManifest(await source.read(0, source.sizeBytes));
+  const manifest = parseManifest(await readManifest(folder, options.signal));
   return {
     manifest,
     sizeBytes: Object.values(manifest.components).reduce((sum, files) => sum + bytesOf(files), 0),
@@ -266,4 +259,35 @@ export async function openModel(folder: Folder, options: OpenModelOptions = {}):
       return new Component(folder, name, files, own);
     },
   };
+}
+
+/** An optional part whose manifest is valid. */
+export interface VerifiedPart {
+  readonly manifest: PartManifest;
+  /** Bytes of all files together, the manifest aside. */
+  readonly sizeBytes: number;
+  /** Its tensors. Nothing is fetched before they are read. */
+  open(options?: OpenModelOptions): VerifiedComponent;
+}
+
+/** Opens the folder of an optional part as {@link openModel} opens a model. */
+export async function openPart(folder: Folder, part: PartName, options: OpenModelOptions = {}): Promise<VerifiedPart> {
+  const manifest = parsePart(await readManifest(folder, options.signal), part);
+  return {
+    manifest,
+    sizeBytes: bytesOf(manifest.files),
+    open: (own = options) => new Component(folder, part, manifest.files, own),
+  };
+}
+
+async function readManifest(folder: Folder, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  throwIfAborted(signal);
+  const source = await folder.open(MANIFEST_FILE);
+  if (source.sizeBytes > MAX_MANIFEST_BYTES) {
+    throw new ZoetropeError(
+      'bad-checkpoint',
+      `${MANIFEST_FILE} has ${source.sizeBytes} bytes; a manifest has at most ${MAX_MANIFEST_BYTES}. Check the address.`,
+    );
+  }
+  return source.read(0, source.sizeBytes);
 }

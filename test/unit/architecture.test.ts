@@ -9,7 +9,7 @@ import { describe, expect, it } from 'vitest';
  * of src); members of the first line also from each other.
  */
 const BRACKETS = [
-  ['src/errors', 'src/floats', 'src/protocol', 'src/request', 'src/shape', 'src/config', 'src/manifest'],
+  ['src/errors', 'src/floats', 'src/protocol', 'src/request', 'src/shape', 'src/config', 'src/manifest', 'src/part'],
   ['src/onnx', 'src/gpu'],
   ['kernels', 'src/checkpoint', 'src/store'],
   ['src/text', 'src/diffusion', 'src/vae', 'src/interpolate', 'src/video', 'src/safety', 'src/expansion'],
