@@ -22,9 +22,9 @@ export interface CropPlanesShape {
 }
 
 /**
- * Copies a rectangle of every frame from x [frames, height + 2, width + 2, 4], channels last with a border, to the planes
- * y [3, frames, height, width] f32; the rest of y stays as it is. The plan throws `internal` for a rectangle that leaves
- * either side.
+ * Copies a rectangle of every frame from x [frames, height + 2, width + 2, 4], channels last with a border, to the
+ * planes y [3, frames, height, width] f32; the rest of y stays as it is. The plan throws `internal` for a rectangle
+ * that leaves either side.
  */
 export const cropPlanes = defineKernel({
   name: 'crop-planes',

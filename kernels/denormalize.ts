@@ -15,8 +15,9 @@ export interface DenormalizeShape {
 }
 
 /**
- * A latent frame z [channels, height, width] f32 to z * scale + mean in y [height + 2, width + 2, channels]; the border of y
- * stays as it is. `scale` (the standard deviations) and `mean` are f32 [channels]. The plan throws `internal` for channels that do not come in fours.
+ * A latent frame z [channels, height, width] f32 to z * scale + mean in y [height + 2, width + 2, channels]; the border
+ * of y stays as it is. `scale` (the standard deviations) and `mean` are f32 [channels]. The plan throws `internal` for
+ * channels that do not come in fours.
  */
 export const denormalize = defineKernel({
   name: 'denormalize',

@@ -38,9 +38,9 @@ export function spatialAttentionLaunches(
 }
 
 /**
- * y = softmax(q kᵀ / sqrt(channels)) v with one head over all positions of a frame. qkv [height + 2, width + 2, 3, channels],
- * y [height + 2, width + 2, channels]; the borders are neither read nor written. The plan throws `internal` for a head that
- * workgroup memory does not hold and for queries outside the frame.
+ * y = softmax(q kᵀ / sqrt(channels)) v with one head over all positions of a frame. qkv [height + 2, width + 2, 3,
+ * channels], y [height + 2, width + 2, channels]; the borders are neither read nor written. The plan throws `internal`
+ * for a head that workgroup memory does not hold and for queries outside the frame.
  */
 export const spatialAttention = defineKernel({
   name: 'spatial-attention',

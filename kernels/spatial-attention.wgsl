@@ -1,7 +1,8 @@
 // spatial-attention: one head of C channels over the positions of a frame, y = softmax(q k^T / sqrt(C)) v.
 //   qkv [height + 2, width + 2, 3, C] of T    y [height + 2, width + 2, C] of T    borders are neither read nor written
-// C = 4 * LANES. A workgroup answers eight queries against LANES keys at a time, with the softmax carried along. A lane is
-// a key while scores are made and four channels while values are summed. Pairs of vec4f hold one number for each query.
+// C = 4 * LANES. A workgroup answers eight queries against LANES keys at a time, with the softmax carried along. A lane
+// is a key while scores are made, and four channels while values are summed. A pair of vec4f holds a number for each
+// query.
 // Prelude: alias T.
 override LANES: u32;
 

@@ -67,9 +67,9 @@ export class VaeWeights implements Disposable {
 }
 
 /**
- * Reads the decoder's tensors one by one from a source with original Wan names (F32, F16 or BF16) and uploads them as float32.
- * Further tensors of the source are not read. Frees what it made when it throws: `bad-checkpoint` for a tensor that is
- * missing or has another shape or type, `aborted`, and what the source throws.
+ * Reads the decoder's tensors one by one from a source with original Wan names (F32, F16 or BF16) and uploads them as
+ * float32. Further tensors of the source are not read. Frees what it made when it throws: `bad-checkpoint` for a tensor
+ * that is missing or has another shape or type, `aborted`, and what the source throws.
  */
 export async function loadVae(
   gpu: Gpu,
@@ -107,7 +107,10 @@ export async function loadVae(
   }
 }
 
-/** Refuses decoders that the kernels do not compute: channels come in fours, and a picture is made from at least two levels. */
+/**
+ * Refuses decoders that the kernels do not compute: channels come in fours, and a picture is made from at least two
+ * levels.
+ */
 function checkVaeConfig(config: VaeConfig): void {
   const levels = vaeLevels(config);
   const odd = [config.zDim, ...levels.flatMap(({ inChannels, channels }) => [inChannels, channels])].find((n) => n % 4);
@@ -138,7 +141,10 @@ async function readFloats(source: TensorSource, name: string, shape: readonly nu
   return values;
 }
 
-/** torch's weight [out, into, (taps,) kernel, kernel] in the order of `kernels/causal-conv`: [taps, into / 4, kernel², 4, out]. */
+/**
+ * torch's weight [out, into, (taps,) kernel, kernel] in the order of `kernels/causal-conv`: [taps, into / 4, kernel²,
+ * 4, out].
+ */
 export function packConv(
   values: Float32Array,
   shape: readonly number[],

@@ -7,6 +7,7 @@ import { throwIfAborted } from '../errors';
 import type { Gpu } from '../gpu/device';
 import type { GpuTensor } from '../gpu/memory';
 import type { VaeWeights } from './decoder';
+import { HISTORY } from './memory';
 import type { Region } from './tiles';
 
 /** Element type of activations and weights. */
@@ -15,7 +16,10 @@ const TYPE = 'f32';
 /** Pixels of a frame. */
 export type Size = readonly [height: number, width: number];
 
-/** Frames on the GPU, channels last, each with a border of one pixel of zeros: [frames, height + 2, width + 2, channels] f32. */
+/**
+ * Frames on the GPU, channels last, each with a border of one pixel of zeros: [frames, height + 2, width + 2, channels]
+ * f32.
+ */
 export class Frames implements Disposable {
   readonly tensor: GpuTensor;
 
@@ -44,9 +48,6 @@ export class Frames implements Disposable {
   }
 }
 
-/** Frames that a convolution over three frames looks back at. */
-export const HISTORY = 2;
-
 /** The last two input frames of each convolution over three frames, by the convolution's name; zeros at first. */
 export class Histories implements Disposable {
   private readonly frames = new Map<string, Frames>();
@@ -74,8 +75,8 @@ export class Histories implements Disposable {
 }
 
 /**
- * Multiply-adds of one dispatch, and of what may be queued before it is waited for, so that no driver's watchdog fires and a
- * cancel takes effect soon. A GPU of 1 TFLOP/s does 5e10 in 100 ms; SwiftShader on two cores does 5e8 in 150 ms.
+ * Multiply-adds of one dispatch, and of what may be queued before it is waited for, so that no driver's watchdog fires
+ * and a cancel takes effect soon. A GPU of 1 TFLOP/s does 5e10 in 100 ms; SwiftShader on two cores does 5e8 in 150 ms.
  */
 const DISPATCH_MAC = { gpu: 5e10, cpu: 5e8 };
 
@@ -168,7 +169,10 @@ export class Layers {
     current.replace(doubled);
   }
 
-  /** Doubles height and width and halves the channels; makes `to` from x, which covers `from`, each in its own level's pixels. */
+  /**
+   * Doubles height and width and halves the channels; makes `to` from x, which covers `from`, each in its own level's
+   * pixels.
+   */
   resample(x: Frames, name: string, from: Region, to: Region): Promise<Frames> {
     const doubledFrom = [to.top - 2 * from.top, to.left - 2 * from.left] as const;
     const size = [to.height, to.width] as const;

@@ -1,7 +1,7 @@
-import { type VaeConfig, vaeLevels, vaeShapes } from '../config';
+import { type VaeConfig, type VaeLevel, vaeLevels, vaeShapes } from '../config';
 import { ZoetropeError } from '../errors';
 import { elementCount } from '../gpu/memory';
-import { levelSize, planTiles, type Region } from './tiles';
+import { levelSize, planTiles, type Region, type Tile } from './tiles';
 
 /** Bytes of a decoder in GPU buffers, as the ledger will count them. */
 export interface DecoderBytes {
@@ -9,37 +9,19 @@ export interface DecoderBytes {
   weights: number;
   /** What a stream keeps between latent frames. */
   histories: number;
-  /** Most that a stream holds at once while it decodes: histories, activations and the colours it gives, without weights. */
+  /**
+   * Most that a stream holds at once while it decodes: histories, activations and the colours it gives, without
+   * weights.
+   */
   peak: number;
   /** The largest single tensor, weights included: has to fit a binding. */
   largest: number;
 }
 
-const FLOAT_BYTES = 4;
 /** Frames that a convolution over three frames looks back at. */
-const HISTORY = 2;
+export const HISTORY = 2;
 
-/** Bytes taken and freed in order. */
-class Meter {
-  private live = 0;
-  peak = 0;
-  largest = 0;
-
-  take(bytes: number): number {
-    this.live += bytes;
-    this.peak = Math.max(this.peak, this.live);
-    this.largest = Math.max(this.largest, bytes);
-    return bytes;
-  }
-
-  free(bytes: number): void {
-    this.live -= bytes;
-  }
-}
-
-function frameBytes({ height, width }: Pick<Region, 'height' | 'width'>, channels: number): number {
-  return (height + 2) * (width + 2) * channels * FLOAT_BYTES;
-}
+const FLOAT_BYTES = 4;
 
 /**
  * Predicts the bytes of a decoder by the order in which `stream.ts` and `layers.ts` make and free tensors.
@@ -53,93 +35,150 @@ export function decoderBytes(
   tile: number | null,
   latentFrames: number,
 ): DecoderBytes {
-  const levels = vaeLevels(config);
   const tiles = planTiles(config, latentHeight, latentWidth, tile);
-  const whole = tiles[0]!.levels[0]!;
-  const meter = new Meter();
-  const weights = [...vaeShapes(config)].map(([name, shape]) => meter.take(weightBytes(name, shape)));
-  const weightTotal = weights.reduce((sum, bytes) => sum + bytes, 2 * config.zDim * FLOAT_BYTES);
-  for (const bytes of weights) meter.free(bytes);
-  meter.peak = 0;
-
-  // What each convolution looks back at.
-  const keep = (region: Region, channels: number) => meter.take(HISTORY * frameBytes(region, channels));
-  const keepLevel = (region: Region, level: number) => {
-    const { inChannels, channels, blocks, upsample } = levels[level]!;
-    let bytes = keep(region, inChannels) + keep(region, channels);
-    for (let i = 1; i < blocks.length; i++) bytes += keep(region, channels) + keep(region, channels);
-    if (upsample?.temporal) bytes += keep(region, channels);
-    if (!upsample) bytes += keep(region, channels);
-    return bytes;
+  const tensors = [...vaeShapes(config)].map(([name, shape]) => weightBytes(name, shape));
+  const walk = new Walk(config, latentFrames < 2);
+  const histories = walk.keep(tiles);
+  walk.decode(tiles, 3 * levelSize(latentHeight, walk.last) * levelSize(latentWidth, walk.last) * FLOAT_BYTES);
+  return {
+    weights: tensors.reduce((sum, bytes) => sum + bytes, 2 * config.zDim * FLOAT_BYTES),
+    histories,
+    peak: walk.peak,
+    largest: Math.max(walk.largest, ...tensors),
   };
-  const top = levels[0]!.channels;
-  let histories = keep(whole, config.zDim) + keepLevel(whole, 0);
-  for (let i = 0; i < 4; i++) histories += keep(whole, top);
-  for (const { levels: regions } of tiles) {
-    for (let level = 1; level < levels.length; level++) histories += keepLevel(regions[level]!, level);
+}
+
+/** Bytes of one frame, border included. */
+function frameBytes({ height, width }: Region, channels: number): number {
+  return (height + 2) * (width + 2) * channels * FLOAT_BYTES;
+}
+
+/** Takes and frees bytes as a stream does. */
+class Walk {
+  peak = 0;
+  largest = 0;
+  private live = 0;
+  private readonly levels: VaeLevel[];
+
+  constructor(
+    private readonly config: VaeConfig,
+    /** Whether the frame is the video's first, whose number nothing doubles. */
+    private readonly first: boolean,
+  ) {
+    this.levels = vaeLevels(config);
   }
 
-  // The activations of one latent frame.
-  const first = latentFrames < 2;
-  const residual = (frames: number, region: Region, into: number, out: number) => {
-    const normed = meter.take((frames + HISTORY) * frameBytes(region, into));
-    const between = meter.take(frames * frameBytes(region, out));
-    meter.free(normed);
-    const normedAgain = meter.take((frames + HISTORY) * frameBytes(region, out));
-    meter.free(between);
-    if (into !== out) {
-      meter.take(frames * frameBytes(region, out));
-      meter.free(frames * frameBytes(region, into));
+  /** Number of the finest level. */
+  get last(): number {
+    return this.levels.length - 1;
+  }
+
+  /** What the convolutions look back at. */
+  keep(tiles: readonly Tile[]): number {
+    const whole = tiles[0]!.levels[0]!;
+    this.take(HISTORY * frameBytes(whole, this.config.zDim));
+    this.take(4 * HISTORY * frameBytes(whole, this.levels[0]!.channels), 4);
+    this.keepLevel(whole, 0);
+    for (const { levels: regions } of tiles) {
+      for (let level = 1; level <= this.last; level++) this.keepLevel(regions[level]!, level);
     }
-    meter.free(normedAgain);
-  };
-  /** A level and the doubling of its frames; gives their number. */
-  const walkLevel = (frames: number, region: Region, level: number): number => {
-    const { inChannels, channels, blocks, upsample } = levels[level]!;
-    for (const [i] of blocks.entries()) residual(frames, region, i === 0 ? inChannels : channels, channels);
-    if (!upsample?.temporal || first) return frames;
-    const frame = frameBytes(region, channels);
-    const sequence = meter.take((frames + HISTORY) * frame);
-    meter.take(2 * frames * frame);
-    meter.free(frames * frame + sequence);
-    return 2 * frames;
-  };
-  const latent = frameBytes(whole, config.zDim);
-  const wide = frameBytes(whole, top);
-  meter.take(latent); // denormalised
-  meter.take(latent); // conv2
-  meter.free(latent);
-  meter.take((1 + HISTORY) * latent);
-  meter.take(wide); // conv1
-  meter.free((2 + HISTORY) * latent);
-  residual(1, whole, top, top);
-  meter.take(wide); // normed
-  meter.take(3 * wide); // queries, keys and values
-  meter.free(wide);
-  meter.take(wide); // attended
-  meter.free(4 * wide);
-  residual(1, whole, top, top);
-  const trunkFrames = walkLevel(1, whole, 0);
-  const last = levels.length - 1;
-  const doublings = first ? 0 : levels.filter(({ upsample }) => upsample?.temporal).length;
-  meter.take(3 * 2 ** doublings * levelSize(latentHeight, last) * levelSize(latentWidth, last) * FLOAT_BYTES);
-  for (const { levels: regions } of tiles) {
+    return this.live;
+  }
+
+  private keepLevel(region: Region, level: number): void {
+    const { inChannels, channels, blocks, upsample } = this.levels[level]!;
+    // Two convolutions a block, of which the level's first takes what enters it, and that of the doubling or the head.
+    const count = 2 * blocks.length - 1 + (upsample?.temporal || !upsample ? 1 : 0);
+    this.take(HISTORY * frameBytes(region, inChannels));
+    this.take(count * HISTORY * frameBytes(region, channels), count);
+  }
+
+  /** One latent frame to colours of `colorBytes` a frame. */
+  decode(tiles: readonly Tile[], colorBytes: number): void {
+    const whole = tiles[0]!.levels[0]!;
+    const frames = this.trunk(whole);
+    const doublings = this.first ? 0 : this.levels.filter(({ upsample }) => upsample?.temporal).length;
+    this.take(2 ** doublings * colorBytes);
+    for (const { levels: regions } of tiles) this.tile(regions, frames);
+  }
+
+  /** Up to the end of the coarsest level; gives the number of its frames. */
+  private trunk(whole: Region): number {
+    const top = this.levels[0]!.channels;
+    const latent = frameBytes(whole, this.config.zDim);
+    const wide = frameBytes(whole, top);
+    this.take(latent); // denormalised
+    this.take(latent); // conv2
+    this.free(latent);
+    this.take((1 + HISTORY) * latent);
+    this.take(wide); // conv1
+    this.free((2 + HISTORY) * latent);
+    this.residual(1, whole, top, top);
+    this.take(wide); // normed
+    this.take(3 * wide); // queries, keys and values
+    this.free(wide);
+    this.take(wide); // attended
+    this.free(4 * wide);
+    this.residual(1, whole, top, top);
+    return this.level(1, whole, 0);
+  }
+
+  /** From the coarsest level's frames to the colours of one tile. */
+  private tile(regions: readonly Region[], trunkFrames: number): void {
+    const enter = (frames: number, level: number) =>
+      this.take(frames * frameBytes(regions[level]!, this.levels[level]!.inChannels));
     let frames = trunkFrames;
-    let held = meter.take(frames * frameBytes(regions[1]!, levels[1]!.inChannels));
-    for (let level = 1; level < levels.length; level++) {
-      const { channels, upsample } = levels[level]!;
-      frames = walkLevel(frames, regions[level]!, level);
+    let held = enter(frames, 1);
+    for (let level = 1; level <= this.last; level++) {
+      const { channels, upsample } = this.levels[level]!;
+      frames = this.level(frames, regions[level]!, level);
       held = frames * frameBytes(regions[level]!, channels);
       if (!upsample) continue;
-      const next = meter.take(frames * frameBytes(regions[level + 1]!, levels[level + 1]!.inChannels));
-      meter.free(held);
+      const next = enter(frames, level + 1);
+      this.free(held);
       held = next;
     }
-    const normed = meter.take(held + HISTORY * frameBytes(regions[last]!, levels[last]!.channels));
-    const colors = meter.take(frames * frameBytes(regions[last]!, 4));
-    meter.free(held + normed + colors);
+    const normed = this.take(held + HISTORY * frameBytes(regions[this.last]!, this.levels[this.last]!.channels));
+    const colors = this.take(frames * frameBytes(regions[this.last]!, 4));
+    this.free(held + normed + colors);
   }
-  return { weights: weightTotal, histories, peak: meter.peak, largest: meter.largest };
+
+  /** A level and the doubling of its frames; gives their number. */
+  private level(frames: number, region: Region, level: number): number {
+    const { inChannels, channels, blocks, upsample } = this.levels[level]!;
+    for (const [i] of blocks.entries()) this.residual(frames, region, i === 0 ? inChannels : channels, channels);
+    if (!upsample?.temporal || this.first) return frames;
+    const frame = frameBytes(region, channels);
+    const sequence = this.take((frames + HISTORY) * frame);
+    this.take(2 * frames * frame);
+    this.free(frames * frame + sequence);
+    return 2 * frames;
+  }
+
+  private residual(frames: number, region: Region, into: number, out: number): void {
+    const normed = this.take((frames + HISTORY) * frameBytes(region, into));
+    const between = this.take(frames * frameBytes(region, out));
+    this.free(normed);
+    const normedAgain = this.take((frames + HISTORY) * frameBytes(region, out));
+    this.free(between);
+    if (into !== out) {
+      this.take(frames * frameBytes(region, out)); // shortcut
+      this.free(frames * frameBytes(region, into));
+    }
+    this.free(normedAgain);
+  }
+
+  /** Takes bytes in `count` tensors of one size. */
+  private take(bytes: number, count = 1): number {
+    this.live += bytes;
+    this.peak = Math.max(this.peak, this.live);
+    this.largest = Math.max(this.largest, bytes / count);
+    return bytes;
+  }
+
+  private free(bytes: number): void {
+    this.live -= bytes;
+  }
 }
 
 /** Output channels are rounded up to a multiple of 4. */
@@ -170,6 +209,7 @@ export function chooseTile(
   const { largest } = decoderBytes(config, latentHeight, latentWidth, 1, 2);
   throw new ZoetropeError(
     'out-of-memory',
-    `The video decoder needs ${largest} bytes in one binding for ${latentWidth} × ${latentHeight} latents, this device allows ${limitBytes}. Use a smaller size.`,
+    `The video decoder needs ${largest} bytes in one binding for ${latentWidth} × ${latentHeight} latents, ` +
+      `this device allows ${limitBytes}. Use a smaller size.`,
   );
 }

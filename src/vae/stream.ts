@@ -20,8 +20,8 @@ export interface VaeStreamOptions {
 }
 
 /**
- * Decodes the latent frames of one video in their order, keeping what the causal convolutions look back at. Allocates that
- * past at once, in zeros, and frees it when it is disposed. Any number of streams may share the weights.
+ * Decodes the latent frames of one video in their order, keeping what the causal convolutions look back at. Allocates
+ * that past at once, in zeros, and frees it when it is disposed. Any number of streams may share the weights.
  */
 export function createVaeStream(gpu: Gpu, weights: VaeWeights, options: VaeStreamOptions): VaeStream {
   return new VaeStream(gpu, weights, options);
@@ -70,11 +70,20 @@ export class VaeStream implements Disposable {
   }
 
   /**
-   * Decodes the next latent frame, [zDim, h, w] float32 as the diffusion model leaves it. Gives colours [3, frames, 8h, 8w]
-   * float32, about -1 to 1 and not clamped, one frame for the first latent frame and four for each later one; the caller
-   * disposes them. Calls must not overlap. Throws `aborted`, `out-of-memory`, `device-lost`; after that only disposing is left.
+   * Decodes the next latent frame, [zDim, h, w] float32 as the diffusion model leaves it. Gives colours [3, frames, 8h,
+   * 8w] float32, about -1 to 1 and not clamped, one frame for the first latent frame and four for each later one; the
+   * caller disposes them. Calls must not overlap. Throws `aborted`, `out-of-memory`, `device-lost`; after that only
+   * disposing is left.
    */
   async decode(latent: GpuTensor): Promise<GpuTensor> {
+    const { latentHeight, latentWidth } = this.options;
+    const expected = [this.config.zDim, latentHeight, latentWidth];
+    if (latent.type !== 'float32' || latent.shape.join() !== expected.join()) {
+      throw new ZoetropeError(
+        'internal',
+        `The video decoder takes latents of float32 [${expected}], got ${latent.type} [${latent.shape}].`,
+      );
+    }
     const first = this.decoded === 0;
     if (this.decoded < 0) {
       throw new ZoetropeError('internal', 'This video decoder stopped in the middle of a frame. Start a new stream.');
@@ -82,7 +91,6 @@ export class VaeStream implements Disposable {
     const next = this.decoded + 1;
     this.decoded = -1; // until this frame is through
     using trunk = await this.trunk(latent, first);
-    const { latentHeight, latentWidth } = this.options;
     const last = this.levels.length - 1;
     const frames = first ? 1 : 2 ** this.levels.filter(({ upsample }) => upsample?.temporal).length;
     const size = [levelSize(latentHeight, last), levelSize(latentWidth, last)];

@@ -22,9 +22,10 @@ export function levelSize(latents: number, level: number): number {
 }
 
 /**
- * Cuts the frames of a decoder into tiles. The coarsest level, which holds the attention over all positions, is computed
- * once on whole frames; what follows are convolutions of three pixels and norms of single positions, so a tile needs a halo
- * as wide as the kernels reach: with three residual blocks a level, 5.75 latent positions. Halos end at the frame's edge.
+ * Cuts the frames of a decoder into tiles. The coarsest level, which holds the attention over all positions, is
+ * computed once on whole frames; what follows are convolutions of three pixels and norms of single positions, so a tile
+ * needs a halo as wide as the kernels reach: with three residual blocks a level, 5.75 latent positions. Halos end at
+ * the frame's edge.
  * @param tile side of a tile's core in latent positions; null for whole frames.
  */
 export function planTiles(config: VaeConfig, latentHeight: number, latentWidth: number, tile: number | null): Tile[] {

@@ -6,7 +6,10 @@ import { expectNear, seededFloats, type Tolerance } from '../harness/near';
 import { asHeld, F16_STORE, type FloatType, readAs, uploadAs } from '../harness/typed';
 import { causalConvReference } from '../reference/causal-conv';
 
-/** f32 sums of up to 1,728 products of deviation 0.3, in another order. Measured up to 1.6e-7 and 1.2e-5; four times that. */
+/**
+ * f32 sums of up to 1,728 products of deviation 0.3, in another order. Measured up to 1.6e-7 and 1.2e-5; four times
+ * that.
+ */
 const F32_SUM: Tolerance = { relativeL2: 6.4e-7, maxAbs: 5e-5 };
 
 /** Elements behind y that a launch must leave alone, and what they and the border hold. */

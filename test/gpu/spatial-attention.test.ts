@@ -7,7 +7,10 @@ import { spatialAttentionReference } from '../reference/spatial-attention';
 
 /** f32 inside. Measured up to 2.6e-7 and 6e-7; four times that. */
 const F32_ATTENTION: Tolerance = { relativeL2: 1e-6, maxAbs: 2.4e-6 };
-/** Logits of a few hundred lose digits in their sums before the exponential. Measured 1.2e-6 and 7.1e-5; four times that. */
+/**
+ * Logits of a few hundred lose digits in their sums before the exponential. Measured 1.2e-6 and 7.1e-5; four times
+ * that.
+ */
 const F32_SHARP: Tolerance = { relativeL2: 5e-6, maxAbs: 3e-4 };
 
 const GUARD = 777;

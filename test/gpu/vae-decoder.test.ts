@@ -165,6 +165,19 @@ describe('the order of frames', () => {
   });
 });
 
+describe('a latent frame of another size or type', () => {
+  it('is refused, and the stream goes on', async () => {
+    const { gpu } = test;
+    using stream = createVaeStream(gpu, weights, { latentHeight: 2, latentWidth: 3, tile: null });
+    using turned = gpu.memory.tensor('latent', 'float32', [TINY_VAE.zDim, 3, 2]);
+    using half = gpu.memory.tensor('latent', 'float16', [TINY_VAE.zDim, 2, 3]);
+    await expect(stream.decode(turned)).rejects.toThrow('takes latents of float32 [8,2,3], got float32 [8,3,2]');
+    await expect(stream.decode(half)).rejects.toThrow('got float16 [8,2,3]');
+    const latents = randomLatents(1, 1, 2, 3);
+    expect(await feed(gpu, stream, latents, 0)).toEqual((await decodeAll(latents))[0]);
+  });
+});
+
 describe('tiles', () => {
   it.each([
     ['one residual block less', TINY_VAE, 9, 7, 2],

@@ -7,8 +7,8 @@ import type { Tolerance } from './near';
 export type FloatType = 'f16' | 'f32';
 
 /**
- * One conversion to f16 at the end, which WGSL lets round up or down: relative 2^-10 at most, 5.6e-4 as a root mean square.
- * Halves below 64 lie 2^-5 apart at most.
+ * One conversion to f16 at the end, which WGSL lets round up or down: relative 2^-10 at most, 5.6e-4 as a root mean
+ * square. Halves below 64 lie 2^-5 apart at most.
  */
 export const F16_STORE: Tolerance = { relativeL2: 6e-4, maxAbs: 0.032 };
 

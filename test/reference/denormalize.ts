@@ -1,4 +1,6 @@
-/** z [channels, height, width] to z * std + mean, [height + 2, width + 2, channels] with a border of zeros, in float64. */
+/**
+ * z [channels, height, width] to z * std + mean, [height + 2, width + 2, channels] with a border of zeros, in float64.
+ */
 export function denormalizeReference(
   z: ArrayLike<number>,
   std: ArrayLike<number>,
