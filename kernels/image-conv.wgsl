@@ -124,11 +124,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
       // A loop over the kernel's rows: written out like the above, SwiftShader compiles this for four seconds.
       for (var dy = 0u; dy < 3; dy++) {
         let w = taps(wAt + dy * 12 * params.out);
-        let from = at + dy * xRow;
-        y0 += apply(w, row(from));
-        y1 += apply(w, row(from + 2 * xRow));
-        y2 += apply(w, row(from + 4 * xRow));
-        y3 += apply(w, row(from + 6 * xRow));
+        let top = at + dy * xRow;
+        y0 += apply(w, row(top));
+        y1 += apply(w, row(top + 2 * xRow));
+        y2 += apply(w, row(top + 4 * xRow));
+        y3 += apply(w, row(top + 6 * xRow));
       }
     }
   }

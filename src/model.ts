@@ -1,16 +1,25 @@
 import { ZoetropeError } from './errors';
 import type { Gpu } from './gpu/device';
 import { Weights } from './gpu/weights';
+import { rifeModel } from './interpolate/rife';
+import { loadRife } from './interpolate/rife-weights';
 import type { LoadOptions, Model } from './pipeline';
 import { Residency } from './store/residency';
-import type { OpenModelOptions, VerifiedModel } from './store/verified';
+import type { OpenModelOptions, VerifiedModel, VerifiedPart } from './store/verified';
 import { createTokenizer } from './text/tokenizer';
 import { EMBEDDING } from './text/umt5';
 import { loadVae } from './vae/decoder';
 
-/** A model folder on a device: every part is loaded when a job first needs it, and stays. */
-export function residentModel(gpu: Gpu, verified: VerifiedModel): Model & Disposable {
-  const residency = new Residency(verified);
+/**
+ * A model folder on a device: every part is loaded when a job first needs it, and stays.
+ * @param rife the interpolator beside the model, where there is one.
+ */
+export function residentModel(gpu: Gpu, verified: VerifiedModel, rife?: VerifiedPart): Model & Disposable {
+  const residency = new Residency((name, options) => {
+    if (name !== 'rife') return verified.component(name, options);
+    if (rife) return rife.open(options);
+    throw new ZoetropeError('missing-component', `There is no RIFE interpolator beside the model "${manifest.name}".`);
+  });
   const { manifest } = verified;
   return {
     manifest,
@@ -36,8 +45,17 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel): Model & Dispos
       return residency.get(stage, openOptions(load), (source) => Weights.upload(gpu, source, { signal: load.signal }));
     },
 
-    vae: (load) =>
-      residency.get('vae', openOptions(load), (source) => loadVae(gpu, manifest.vae, source, load.signal)),
+    vae: (load) => residency.get('vae', openOptions(load), (source) => loadVae(gpu, manifest.vae, source, load.signal)),
+
+    async interpolator(kind, load) {
+      if (kind === 'film') {
+        throw new ZoetropeError('missing-component', `The model "${manifest.name}" has no FILM interpolator.`);
+      }
+      return rifeModel(
+        gpu,
+        await residency.get('rife', openOptions(load), (source) => loadRife(gpu, source, load.signal)),
+      );
+    },
 
     [Symbol.dispose]: () => residency[Symbol.dispose](),
   };

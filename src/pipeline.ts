@@ -7,6 +7,8 @@ import type { Gpu } from './gpu/device';
 import type { GpuTensor } from './gpu/memory';
 import type { Ort } from './gpu/ort';
 import type { Weights } from './gpu/weights';
+import type { InterpolatorModel, RgbFrame } from './interpolate/interpolator';
+import { retime } from './interpolate/retime';
 import type { Manifest, TensorSource } from './manifest';
 import { type Plan, planVideo } from './plan';
 import { ProgressMeter, StageClock } from './progress';
@@ -28,6 +30,8 @@ export interface Model {
   textEncoder(load: LoadOptions): Promise<{ weights: Weights; source: TensorSource }>;
   expert(stage: Expert, load: LoadOptions): Promise<Weights>;
   vae(load: LoadOptions): Promise<VaeWeights>;
+  /** Throws `missing-component` where the network is not there. */
+  interpolator(kind: 'film' | 'rife', load: LoadOptions): Promise<InterpolatorModel>;
 }
 
 /** How a part is loaded. */
@@ -81,7 +85,9 @@ export async function generate(
     const raw = options.rgb24 ? new RawFrames(plan) : undefined;
     meter.report('decode', 0, plan.shape.outputFrames);
     const encoded = await clock.time('decodeMs', () => {
-      const frames = decodeFrames(latents, plan, host, parts, raw); // I420, one by one
+      const decoded = decodeFrames(latents, plan, host, parts); // RGB on the GPU, one by one
+      const retimed = interpolateFrames(decoded, plan, host, parts); // and those between them
+      const frames = convertFrames(retimed, plan, host, raw); // I420
       const encoding = {
         host: host.video,
         settings,
@@ -122,6 +128,7 @@ class Parts {
   textEncoder = () => this.load((options) => this.host.model.textEncoder(options));
   expert = (stage: Expert) => this.load((options) => this.host.model.expert(stage, options));
   vae = () => this.load((options) => this.host.model.vae(options));
+  interpolator = (kind: 'film' | 'rife') => this.load((options) => this.host.model.interpolator(kind, options));
 
   private load<T>(part: (options: LoadOptions) => Promise<T>): Promise<T> {
     const onProgress = (done: number, total: number) => this.meter.report('load', done, total);
@@ -189,58 +196,73 @@ async function showStep(
   report.preview({ step: index + 1, width: plan.shape.latentWidth, height: plan.shape.latentHeight, frames });
 }
 
-/** Latents to I420 frames, one latent frame at a time; a frame is freed before the next latent frame is decoded. */
-async function* decodeFrames(
-  latents: GpuTensor,
-  plan: Plan,
-  host: Host,
-  parts: Parts,
-  raw?: RawFrames,
-): AsyncIterable<I420Frame> {
+/** Latents to frames, one latent frame at a time; its frames are freed before the next latent frame is decoded. */
+async function* decodeFrames(latents: GpuTensor, plan: Plan, host: Host, parts: Parts): AsyncGenerator<RgbFrame> {
   const { gpu, model, signal } = host;
-  const { latentFrames, latentHeight, latentWidth, width, height, frames } = plan.shape;
+  const { latentFrames, latentHeight, latentWidth, frames } = plan.shape;
   const { zDim } = model.manifest.vae;
   const frameBytes = latentHeight * latentWidth * 4;
   const weights = await parts.vae();
   using stream = createVaeStream(gpu, weights, { latentHeight, latentWidth, tile: plan.vaeTile, signal });
   using latent = gpu.memory.tensor('latent frame', 'float32', [zDim, latentHeight, latentWidth]);
-  using picture = gpu.memory.tensor('picture', 'uint8', [i420Bytes(width, height)]);
   let made = 0;
   for (let t = 0; t < latentFrames && made < frames; t++) {
     throwIfAborted(signal);
     gpu.memory.gather(latents, t * frameBytes, latentFrames * frameBytes, latent, frameBytes, zDim);
     using rgb = await stream.decode(latent); // f32 [3, 1 or 4, H, W]
     const count = rgb.shape[1]!;
-    for (let frame = 0; frame < count && made < frames; frame++, made++) {
-      await i420.run(gpu, { width, height, frames: count, frame }, { rgb, out: picture });
-      yield { data: await gpu.memory.read(picture), width, height };
-    }
-    if (raw) raw.take(await gpu.memory.readFloats(rgb), count);
+    for (let frame = 0; frame < count && made < frames; frame++, made++) yield { rgb, frame };
+  }
+}
+
+/** The frames with new ones between them, where the plan has an interpolator. */
+async function* interpolateFrames(
+  frames: AsyncGenerator<RgbFrame>,
+  { shape, interpolator: kind }: Plan,
+  { signal }: Host,
+  parts: Parts,
+): AsyncGenerator<RgbFrame> {
+  if (kind === null) return yield* frames;
+  const model = await parts.interpolator(kind);
+  using interpolator = model.start(shape.width, shape.height, signal);
+  yield* retime(frames, interpolator, shape.interpolatedFrames);
+}
+
+/** Frames as the encoder takes them. */
+async function* convertFrames(
+  frames: AsyncGenerator<RgbFrame>,
+  { shape: { width, height } }: Plan,
+  { gpu }: Host,
+  raw: RawFrames | undefined,
+): AsyncGenerator<I420Frame> {
+  using picture = gpu.memory.tensor('picture', 'uint8', [i420Bytes(width, height)]);
+  for await (const { rgb, frame } of frames) {
+    await i420.run(gpu, { width, height, frames: rgb.shape[1]!, frame }, { rgb, out: picture });
+    await raw?.take(gpu, rgb, frame);
+    yield { data: await gpu.memory.read(picture), width, height };
   }
 }
 
 /** RGB24 frames for whoever wants to look at them before encoding: round((clamp(x, -1, 1) + 1) / 2 * 255). */
 class RawFrames {
   readonly bytes: Uint8Array<ArrayBuffer>;
-  private frames = 0;
+  private filled = 0;
 
   constructor(private readonly plan: Plan) {
-    const { width, height, frames } = plan.shape;
-    this.bytes = new Uint8Array(width * height * 3 * frames);
+    const { width, height, outputFrames } = plan.shape;
+    this.bytes = new Uint8Array(width * height * 3 * outputFrames);
   }
 
-  /** Takes decoded frames [3, count, H, W] as far as the video still lacks some. */
-  take(rgb: Float32Array, count: number): void {
-    const { width, height, frames } = this.plan.shape;
-    const size = width * height;
-    for (let frame = 0; frame < count && this.frames < frames; frame++, this.frames++) {
-      const begin = this.frames * size * 3;
+  /** Takes one frame of decoded colours [3, frames, H, W]. */
+  async take(gpu: Gpu, rgb: GpuTensor, frame: number): Promise<void> {
+    const size = this.plan.shape.width * this.plan.shape.height;
+    using planes = gpu.memory.tensor('raw frame', 'float32', [3, size]);
+    gpu.memory.gather(rgb, frame * size * 4, rgb.shape[1]! * size * 4, planes, size * 4, 3);
+    const values = await gpu.memory.readFloats(planes);
+    for (let i = 0; i < size; i++) {
       for (let color = 0; color < 3; color++) {
-        const plane = (color * count + frame) * size;
-        for (let i = 0; i < size; i++) {
-          const value = Math.max(-1, Math.min(1, rgb[plane + i]!));
-          this.bytes[begin + i * 3 + color] = Math.round(((value + 1) / 2) * 255);
-        }
+        const value = Math.max(-1, Math.min(1, values[color * size + i]!));
+        this.bytes[this.filled++] = Math.round(((value + 1) / 2) * 255);
       }
     }
   }

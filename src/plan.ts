@@ -5,7 +5,9 @@ import { headBytes } from './diffusion/dit';
 import { guidanceOf, readsNegativePrompt } from './diffusion/guidance';
 import { schedule, stageOf } from './diffusion/schedule';
 import { ZoetropeError } from './errors';
+import { rifeMac } from './interpolate/rife';
 import type { Manifest } from './manifest';
+import { RIFE_46 } from './part';
 import type { ResolvedRequest } from './request';
 import { type VideoShape, videoShape } from './shape';
 import type { VideoFormat } from './video/levels';
@@ -27,7 +29,7 @@ export interface Work {
   text: number;
   /** Each step. */
   steps: number[];
-  /** The whole decode. */
+  /** The whole decode, interpolation included. */
   decode: number;
 }
 
@@ -39,6 +41,8 @@ export interface Plan {
   negativePrompt: boolean;
   /** Side of the decoder's tiles in latent positions, or null for whole frames. */
   vaeTile: number | null;
+  /** What makes the frames between the decoded ones, if any are wanted. */
+  interpolator: Exclude<ResolvedRequest['interpolator_model'], 'none'> | null;
   format: VideoFormat;
   work: Work;
 }
@@ -75,6 +79,8 @@ export function planVideo(
     denoise: { dit, schedule: steps, guidance: request, seed: request.seed, latentShape },
     negativePrompt,
     vaeTile: planVaeTile(manifest.vae, shape, limits),
+    interpolator:
+      shape.interpolatedFrames > 0 && request.interpolator_model !== 'none' ? request.interpolator_model : null,
     format: {
       width: shape.width,
       height: shape.height,
@@ -88,7 +94,7 @@ export function planVideo(
         const branches = guidanceOf(stageOf(steps, index), request).unconditional ? 2 : 1;
         return branches * passWork(manifest.dit, shape.tokens);
       }),
-      decode: decodeWork(manifest.vae, shape),
+      decode: decodeWork(manifest.vae, shape) + interpolationWork(shape),
     },
   };
 }
@@ -181,4 +187,9 @@ function decodeWork(config: VaeConfig, shape: VideoShape): number {
     if (upsample) total += positions * 4 * channels * (channels / 2) * 9 * 2;
   }
   return total;
+}
+
+/** Convolutions of RIFE, whose work is all that is known here; FILM's is more. */
+function interpolationWork({ width, height, frames, interpolatedFrames }: VideoShape): number {
+  return 2 * (frames - 1) * interpolatedFrames * rifeMac(RIFE_46, width, height);
 }

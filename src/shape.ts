@@ -41,6 +41,8 @@ export interface VideoShape {
   latentWidth: number;
   /** Length of the transformer's sequence. */
   tokens: number;
+  /** New frames inside each pair of frames, 0 to 4. */
+  interpolatedFrames: number;
   /** Frames of the finished video, interpolated ones included: N + (N - 1) n. */
   outputFrames: number;
   /** Frames per second of the finished video, a whole number from 4 to 300. */
@@ -72,6 +74,7 @@ export function videoShape(request: ShapeRequest, sizes: Sizes): VideoShape {
     latentHeight,
     latentWidth,
     tokens: latentFrames * (latentHeight / PATCH) * (latentWidth / PATCH),
+    interpolatedFrames: between,
     outputFrames: frames + (frames - 1) * between,
     outputFramesPerSecond: request.frames_per_second * (request.adjust_fps_for_interpolation ? between + 1 : 1),
   };

@@ -7,14 +7,11 @@ import { generate, type Model } from '../src/pipeline';
 import { carryErrors, type Engine, type JobOptions, type ModelInfo, type Report } from '../src/protocol';
 import type { AvailableParts, Request } from '../src/request';
 import { httpFolder } from '../src/store/http';
-import { openModel, type VerifiedModel } from '../src/store/verified';
+import { openModel, openPart, type VerifiedModel, type VerifiedPart } from '../src/store/verified';
 import { chooseEncoder } from '../src/video/encode';
 import { encoderCandidates } from '../src/video/levels';
 
 /** The engine's worker: device, runtime and model live here, and one job runs at a time. */
-
-/** Optional parts of this build: none yet. */
-const AVAILABLE: AvailableParts = { film: false, rife: false, promptExpansion: false, safetyChecker: false };
 
 /** A device with what was put on it. Lost as a whole, made anew as a whole. */
 interface Session {
@@ -24,6 +21,8 @@ interface Session {
 }
 
 let model: VerifiedModel | undefined;
+/** The interpolator beside the model. */
+let rife: VerifiedPart | undefined;
 let session: Promise<Session> | undefined;
 /** Resolves when every job so far is over, however it ended. */
 let turn: Promise<unknown> = Promise.resolve();
@@ -40,6 +39,23 @@ function openedModel(): VerifiedModel {
   return model;
 }
 
+/** Optional parts that were found. */
+function availableParts(): AvailableParts {
+  return { film: false, rife: rife !== undefined, promptExpansion: false, safetyChecker: false };
+}
+
+/** RIFE at `../rife/` of the model. Whatever lies there instead, such as a server's page for what it does not have, is no part. */
+async function findRife(modelUrl: string): Promise<VerifiedPart | undefined> {
+  const folder = new URL('../rife/', modelUrl.endsWith('/') ? modelUrl : `${modelUrl}/`);
+  try {
+    return await openPart(httpFolder(folder.href), 'rife');
+  } catch (error) {
+    if (error instanceof ZoetropeError && ['unreadable-source', 'bad-checkpoint'].includes(error.code))
+      return undefined;
+    throw error;
+  }
+}
+
 function currentSession(): Promise<Session> {
   session ??= startSession().catch((error: unknown) => {
     session = undefined;
@@ -52,7 +68,7 @@ async function startSession(): Promise<Session> {
   const opened = openedModel();
   const [module, gpu] = await Promise.all([importOrt(), requestGpu(navigator.gpu)]);
   const ort = new Ort(module, gpu);
-  const made = { gpu, ort, model: residentModel(gpu, opened) };
+  const made = { gpu, ort, model: residentModel(gpu, opened, rife) };
   void gpu.lost.then(() => {
     session = undefined;
   });
@@ -80,7 +96,7 @@ async function runJob(request: Request, options: JobOptions, report: Report, con
     ort,
     model,
     video: globalThis,
-    available: AVAILABLE,
+    available: availableParts(),
     now: () => performance.now(),
     randomSeed: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
     signal: controller.signal,
@@ -95,12 +111,13 @@ async function runJob(request: Request, options: JobOptions, report: Report, con
 
 const engine: Engine = {
   async open(modelUrl) {
-    const opened = await openModel(httpFolder(modelUrl));
+    const [opened, beside] = await Promise.all([openModel(httpFolder(modelUrl)), findRife(modelUrl)]);
     // A browser without a codec should say so before a person writes a prompt.
     const [width, height] = opened.manifest.sizes['480p']['16:9'];
     const probe = { width, height, framesPerSecond: 16, quality: 'high', writeMode: 'balanced' } as const;
     await chooseEncoder(globalThis, encoderCandidates(probe));
     model = opened;
+    rife = beside;
     const { gpu } = await currentSession();
     return modelInfo(opened, gpu);
   },
@@ -140,7 +157,7 @@ function modelInfo({ manifest, sizeBytes }: VerifiedModel, gpu: Gpu): ModelInfo 
     license: manifest.license,
     sizes: manifest.sizes,
     recommended: manifest.recommended,
-    available: AVAILABLE,
+    available: availableParts(),
     sizeBytes,
     gpu: gpu.name,
     f16: gpu.f16,

@@ -1,7 +1,7 @@
 import { createWriteStream } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
-import { basename, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { Command } from 'commander';
 import type { Browser } from 'playwright-core';
@@ -54,7 +54,7 @@ export async function runGenerate(request: Request, args: GenerateArguments): Pr
   const [videoUpload, framesUpload] = uploads.keys();
   const model = locateModel(args.model);
   const server = await startServer({
-    folders: { '/': pageFolder(), '/model/': model.folder ?? modelsFolder() },
+    folders: { '/': pageFolder(), '/model/': model.folder ?? modelsFolder(), '/rife/': interpolatorOf(model.folder) },
     receive: (name, body) => receive(uploads, name, body),
   });
   let browser: Browser | undefined;
@@ -94,6 +94,12 @@ function locateModel(model: string | undefined): { folder?: string; url?: string
     'unreadable-source',
     `${folder} is no model folder: it has no zoetrope.json. Make one with: zoetrope import --from <checkpoint> --to <folder>`,
   );
+}
+
+/** The interpolator beside a model, else the one of this package. */
+function interpolatorOf(model: string | undefined): string {
+  const beside = model === undefined ? undefined : join(dirname(model), 'rife');
+  return beside !== undefined && isModelFolder(beside) ? beside : join(modelsFolder(), 'rife');
 }
 
 const partOf = (path: string) => `${path}.part`;

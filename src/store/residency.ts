@@ -1,24 +1,29 @@
 import { ZoetropeError } from '../errors';
 import type { ComponentName } from '../manifest';
-import type { OpenModelOptions, VerifiedComponent, VerifiedModel } from './verified';
+import type { PartName } from '../part';
+import type { OpenModelOptions, VerifiedComponent } from './verified';
+
+/** A component of the model, or an optional part beside it. */
+export type ResidentName = ComponentName | PartName;
 
 /**
  * Keeps a model's components where they were put, each loaded when first asked for: the residency of a model that fits the
  * GPU whole. A load that fails or is cancelled is forgotten, and its buffers are freed by whoever made them.
  */
 export class Residency implements Disposable {
-  private readonly loaded = new Map<ComponentName, Promise<unknown>>();
+  private readonly loaded = new Map<ResidentName, Promise<unknown>>();
   private readonly owned: Disposable[] = [];
   private disposed = false;
 
-  constructor(readonly model: VerifiedModel) {}
+  /** @param open opens a component without fetching anything yet; throws `missing-component`. */
+  constructor(private readonly open: (name: ResidentName, options: OpenModelOptions) => VerifiedComponent) {}
 
   /**
    * The component as `make` loads it. The cached pieces of its files are released afterwards.
    * @param make is called once for a component; what it returns is disposed with the residency if it is disposable.
    */
   async get<T>(
-    component: ComponentName,
+    component: ResidentName,
     options: OpenModelOptions,
     make: (source: VerifiedComponent) => Promise<T>,
   ): Promise<T> {
@@ -38,11 +43,11 @@ export class Residency implements Disposable {
   }
 
   private async load<T>(
-    component: ComponentName,
+    component: ResidentName,
     options: OpenModelOptions,
     make: (source: VerifiedComponent) => Promise<T>,
   ): Promise<T> {
-    const source = this.model.component(component, options);
+    const source = this.open(component, options);
     try {
       const made = await make(source);
       const disposable = isDisposable(made) ? made : undefined;

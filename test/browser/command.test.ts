@@ -34,7 +34,8 @@ describe('zoetrope generate', () => {
     });
   }
 
-  const quick = ['--num-frames', '17', '--num-inference-steps', '2', '--aspect-ratio', '1:1'];
+  const short = ['--num-frames', '17', '--num-inference-steps', '2', '--aspect-ratio', '1:1'];
+  const quick = [...short, '--interpolator-model', 'none'];
 
   it('writes the same frames for the same seed, and others for another seed or prompt', async () => {
     const make = async (name: string, prompt: string, seed: string) => {
@@ -77,6 +78,35 @@ describe('zoetrope generate', () => {
     const movie = await readMovie(new Uint8Array(readFileSync(join(folder, 'first.mp4'))));
     expect([movie.width, movie.height, movie.packets.length]).toEqual([64, 64, 17]);
     expect(readdirSync(folder).filter((name) => name.endsWith('.part'))).toEqual([]);
+  });
+
+  it('puts four frames into each pair and keeps the decoded ones', async () => {
+    const make = async (name: string, ...args: string[]) => {
+      const files = ['-o', `${name}.mp4`, '--frames', `${name}.rgb`];
+      const { code, stdout, stderr } = await run(
+        ...['generate', '--prompt', 'a red circle moving right', '--seed', '7', '--json', ...files, ...short, ...args],
+      );
+      expect([code, stderr]).toEqual([0, '']);
+      return { answer: JSON.parse(stdout), frames: readFileSync(join(folder, `${name}.rgb`)) };
+    };
+    const plain = await make('plain', '--num-interpolated-frames', '0');
+    const smooth = await make('smooth', '--interpolator-model', 'rife', '--num-interpolated-frames', '4');
+    console.log(
+      `Decoding and encoding ${[plain, smooth].map(({ answer }) => Math.round(answer.timings.decodeMs)).join(' and ')} ms`,
+    );
+    const movie = await readMovie(new Uint8Array(readFileSync(join(folder, 'smooth.mp4'))));
+    expect([movie.width, movie.height, movie.packets.length]).toEqual([64, 64, 81]);
+    movie.packets.forEach(({ timestamp, duration }, index) => {
+      expect(timestamp).toBeCloseTo(index / 80, 6);
+      expect(duration).toBeCloseTo(1 / 80, 6);
+    });
+    const size = 64 * 64 * 3;
+    expect(smooth.frames).toHaveLength(81 * size);
+    const frame = (index: number) => smooth.frames.subarray(index * size, (index + 1) * size);
+    for (let i = 0; i < 17; i++) {
+      expect(Buffer.compare(frame(5 * i), plain.frames.subarray(i * size, (i + 1) * size)), `frame ${i}`).toBe(0);
+    }
+    expect(Buffer.compare(frame(2), frame(0))).not.toBe(0);
   });
 
   it('refuses a bad request before a browser starts, as text and as JSON', async () => {

@@ -7,7 +7,14 @@ import type { ManifestFile } from '../../src/manifest';
 import { type Chromium, demoModel, generateIn, openChromium, openModel } from '../harness/chromium';
 
 /** The shortest job there is. */
-const QUICK = { prompt: 'a red circle', seed: 1, num_frames: 17, num_inference_steps: 2, aspect_ratio: '1:1' } as const;
+const QUICK = {
+  prompt: 'a red circle',
+  seed: 1,
+  num_frames: 17,
+  num_inference_steps: 2,
+  aspect_ratio: '1:1',
+  num_interpolated_frames: 0,
+} as const;
 
 /** Name of the built worker. */
 const engine = () =>

@@ -36,6 +36,7 @@ it('follows the colours of ten prompts', async () => {
         num_frames: 17,
         num_inference_steps: 8,
         aspect_ratio: '1:1',
+        interpolator_model: 'none',
       });
       const movie = await readMovie(made.mp4);
       const seen = judge(await decodeMovie(chromium, page, movie), movie.width, movie.height);
