@@ -1,10 +1,11 @@
 // attention: out = softmax(q k^T / sqrt(128) + bias) v for each head, by online softmax; f32 inside whatever T is.
 //   q [qHeads, queries, 128] of T    k, v [heads, keys, 128] of T    out [queries, qHeads * 128] f32
 //   bias: lastKeyBias for the last key, 0 for the others
-// One workgroup takes ROWS queries of one head, 64 keys a step. One invocation holds 8 queries x 4 keys of the logits,
-// then 8 queries x 8 channels of the output, as 4 x 4 blocks in registers. Keys reach it through workgroup memory, turned
-// so that neighbours read neighbouring words; queries (one word for 16 neighbours) and values (in order) come straight.
-// Prelude: alias T, const ROWS.
+// One workgroup takes ROWS queries of one head, 64 keys a step. One invocation holds 8 queries x 4 keys of the logits
+// and 8 queries x 8 channels of the output, as 4 x 4 blocks in registers. Queries (one word for 16 neighbours) and
+// values (neighbouring words) come straight from their buffers. SHARE_KEYS: keys, whose rows lie far apart, are fetched
+// once and turned in workgroup memory.
+// Prelude: alias T, const ROWS, SHARE_KEYS.
 override WORKGROUP: u32;
 struct Params {
   queries: u32,
@@ -25,13 +26,13 @@ const QUADS = 32u; // vec4 in a head of 128 channels
 const KEYS = 64u;
 const COLUMNS = 16u; // invocations side by side: 4 keys, or 8 channels, each
 const ROW_QUADS = ROWS / 4;
-const SLICE = ROWS / 4; // quads of channels of the keys that fit the tile at once
+const SLICE = select(QUADS, ROWS / 4, SHARE_KEYS); // quads of channels at a time: as many as the tile holds of the keys
 const LOG2E = 1.4426950408889634;
 const SCALE = 0.08838834764831845 * LOG2E; // 1 / sqrt(128), for exp2
 const LOWEST = -3e38; // no logit is below; exp2(LOWEST - any) is 0
 const NEXT = vec4u(0, 1, 2, 3);
 
-/** Keys [SLICE * 4 channels][KEYS], then row maxima [COLUMNS][ROWS], then weights [ROWS][KEYS] of one step. */
+/** Keys [SLICE * 4 channels][KEYS] if shared, then row maxima [COLUMNS][ROWS], then weights [ROWS][KEYS] of a step. */
 var<workgroup> tile: array<vec4f, ROWS * COLUMNS>;
 
 /** A number for each of an invocation's 8 queries. */
@@ -103,14 +104,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     var a = mat4x4f(); // logits, keys by queries
     var b = mat4x4f();
     for (var slice = 0u; slice < QUADS; slice += SLICE) {
-      workgroupBarrier();
-      for (var i = lane / COLUMNS; i < SLICE; i += WORKGROUP / COLUMNS) {
-        save(i * 4 * COLUMNS + column, transpose(keyBlock(keyRow + slice + i)));
+      if (SHARE_KEYS) {
+        workgroupBarrier();
+        for (var i = lane / COLUMNS; i < SLICE; i += WORKGROUP / COLUMNS) {
+          save(i * 4 * COLUMNS + column, transpose(keyBlock(keyRow + slice + i)));
+        }
+        workgroupBarrier();
       }
-      workgroupBarrier();
       if (alive && key.x < params.keys) {
         for (var i = 0u; i < SLICE; i++) {
-          let keys = load(i * 4 * COLUMNS + column);
+          var keys: mat4x4f; // keys by channels
+          if (SHARE_KEYS) {
+            keys = load(i * 4 * COLUMNS + column);
+          } else {
+            keys = transpose(keyBlock(keyRow + slice + i));
+          }
           a += keys * queryBlock(queryA + slice + i);
           b += keys * queryBlock(queryB + slice + i);
         }

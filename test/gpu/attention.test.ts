@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type AttentionShape, attention, attentionLaunches } from '../../kernels/attention';
 import { decodeF16, encodeF16 } from '../../src/floats';
+import { defineKernel } from '../../src/gpu/kernel';
 import type { GpuTensor } from '../../src/gpu/memory';
 import { openTestGpu, type TestGpu } from '../harness/dawn';
 import { expectNear, seededFloats, type Tolerance } from '../harness/near';
@@ -8,8 +9,8 @@ import { attentionReference } from '../reference/attention';
 
 /**
  * Sums of 128 products, of exponentials and of weighted values in f32, operands of standard deviation 1. Measured up to
- * 4.7e-7 and 5.0e-7 for 1 to 2048 keys (SwiftShader); four times that. Half floats are exact in f32 and their inputs are
- * rounded before the reference sees them, so the f16 variant has no tolerance of its own.
+ * 4.7e-7 and 5.0e-7 for 1 to 2048 keys (SwiftShader); four times that. Half floats are exact in f32 and the reference
+ * gets the rounded inputs, so the f16 variant has no tolerance of its own.
  */
 const F32: Tolerance = { relativeL2: 2e-6, maxAbs: 2e-6 };
 /**
@@ -19,8 +20,8 @@ const F32: Tolerance = { relativeL2: 2e-6, maxAbs: 2e-6 };
 const F32_SHARP: Tolerance = { relativeL2: 2.5e-5, maxAbs: 6e-4 };
 
 /**
- * Hundreds of equal terms round to one side, so their sum drifts. Measured up to 9.3e-7 and 7.3e-6, the latter on values
- * near 4, with 492 equal keys; four times that.
+ * Hundreds of equal terms round to one side, so their sum drifts. Measured up to 9.3e-7 and 7.3e-6, the latter on
+ * values near 4, with 492 equal keys; four times that.
  */
 const F32_EQUAL: Tolerance = { relativeL2: 4e-6, maxAbs: 3e-5 };
 
@@ -63,7 +64,7 @@ function upload(type: 'f16' | 'f32', label: string, values: Float32Array): GpuTe
 }
 
 /** Contents of out, and of what lies before and behind it, after launches on a buffer full of sentinels. */
-async function run(launches: readonly AttentionShape[], { q, k, v }: Inputs) {
+async function run(launches: readonly AttentionShape[], { q, k, v }: Inputs, kernel = attention) {
   const { gpu } = test;
   const [first] = launches;
   const size = first!.queries * first!.qHeads * DIM;
@@ -74,15 +75,21 @@ async function run(launches: readonly AttentionShape[], { q, k, v }: Inputs) {
   using values = upload(first!.type, 'v', v);
   // The guard behind is bound too, or WebGPU itself would catch what is written there.
   const bound = { tensor: out, offsetBytes: GUARD * 4, sizeBytes: (size + GUARD) * 4 };
-  for (const launch of launches) await attention.run(gpu, launch, { q: queries, k: keys, v: values, out: bound });
+  for (const launch of launches) await kernel.run(gpu, launch, { q: queries, k: keys, v: values, out: bound });
   const all = await gpu.memory.readFloats(out);
   gpu.check();
   return { out: all.subarray(GUARD, GUARD + size), guards: [...all.subarray(0, GUARD), ...all.subarray(GUARD + size)] };
 }
 
 /** Runs launches, compares every element with the reference, and the ones that nobody answers with the sentinel. */
-async function check(launches: readonly AttentionShape[], data: Inputs, tolerance: Tolerance, label: string) {
-  const { out, guards } = await run(launches, data);
+async function check(
+  launches: readonly AttentionShape[],
+  data: Inputs,
+  tolerance: Tolerance,
+  label: string,
+  kernel = attention,
+) {
+  const { out, guards } = await run(launches, data, kernel);
   let expected = new Float64Array(out.length).fill(SENTINEL);
   for (const launch of launches)
     expected = Float64Array.from(attentionReference(data.q, data.k, data.v, launch, expected));
@@ -191,6 +198,23 @@ describe('attention', () => {
     });
     const out = await check([shape], data, F32, 'equal logits');
     expectNear(out.subarray(0, DIM), mean, F32, 'mean of the values');
+  });
+
+  // The variant of half floats, here with f32 so that it runs on every adapter.
+  it.each([
+    [1, 1],
+    [63, 65],
+    [70, 131],
+  ])('answers %i queries from %i keys in workgroup memory', async (queries, keys) => {
+    const plan = (launch: AttentionShape) => {
+      const planned = attention.plan(launch);
+      expect(planned.prelude.SHARE_KEYS).toBe(false);
+      return { ...planned, prelude: { ...planned.prelude, SHARE_KEYS: true } };
+    };
+    const { name, source, bindings } = attention;
+    const sharing = defineKernel({ name, source, bindings, plan }) as typeof attention;
+    const shape = shapeOf({ queries, keys, heads: 2, qHeads: 3, headOffset: 1 });
+    await check([shape], inputs(shape, 60), F32, `shared keys, ${queries} × ${keys}`, sharing);
   });
 
   it('reads half floats and keeps f32 inside', async ({ skip }) => {

@@ -19,8 +19,8 @@ export interface Distance {
 }
 
 /**
- * Measures `actual` against `expected`, which are of one length and must not be empty; an element that is NaN or infinite
- * in either is infinitely far away.
+ * Measures `actual` against `expected`, which are of one length and must not be empty; an element that is NaN or
+ * infinite in either is infinitely far away.
  * @param bound error from which on an element counts as outside.
  */
 export function distance(actual: ArrayLike<number>, expected: ArrayLike<number>, bound: number): Distance {
@@ -46,8 +46,9 @@ export function distance(actual: ArrayLike<number>, expected: ArrayLike<number>,
 }
 
 /**
- * Throws unless every element is within `maxAbs` and the whole within `relativeL2` of what is expected. NaN and infinities
- * always fail. The message holds both metrics, the share of elements out of bounds, and the worst one with both values.
+ * Throws unless every element is within `maxAbs` and the whole within `relativeL2` of what is expected. NaN and
+ * infinities always fail. The message holds both metrics, the share of elements out of bounds, and the worst one with
+ * both values.
  */
 export function expectNear(
   actual: ArrayLike<number>,
@@ -60,8 +61,9 @@ export function expectNear(
   const share = ((100 * outside) / actual.length).toPrecision(3);
   throw new Error(
     `${label}: relative L2 ${relativeL2.toExponential(2)} (limit ${tolerance.relativeL2}), ` +
-      `max abs ${maxAbs.toExponential(2)} (limit ${tolerance.maxAbs}), ${outside} of ${actual.length} elements (${share} %) ` +
-      `out of bounds; worst at ${worst}: got ${actual[worst]}, expected ${expected[worst]}`,
+      `max abs ${maxAbs.toExponential(2)} (limit ${tolerance.maxAbs}), ` +
+      `${outside} of ${actual.length} elements (${share} %) out of bounds; ` +
+      `worst at ${worst}: got ${actual[worst]}, expected ${expected[worst]}`,
   );
 }
 

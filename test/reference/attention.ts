@@ -6,8 +6,8 @@ import type { AttentionShape } from '../../kernels/attention';
 const DIM = 128;
 
 /**
- * What one launch makes of `before`, the present contents of out [queries, qHeads * 128]: the columns of its heads in the
- * rows of its queries are new, the rest is as it was. q [qHeads, queries, 128], k and v [heads, keys, 128].
+ * What one launch makes of `before`, the present contents of out [queries, qHeads * 128]: the columns of its heads in
+ * the rows of its queries are new, the rest is as it was. q [qHeads, queries, 128], k and v [heads, keys, 128].
  */
 export function attentionReference(
   q: ArrayLike<number>,
