@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findBrowser } from '../../src/cli/browser';
+import { demoModel } from '../harness/chromium';
 import { readMovie } from '../harness/movie';
 
 const command = resolve(import.meta.dirname, '../../bin/zoetrope.js');
@@ -41,14 +42,7 @@ describe('zoetrope generate', () => {
     const make = async (name: string, prompt: string, seed: string) => {
       const files = ['-o', `${name}.mp4`, '--frames', `${name}.rgb`];
       const { code, stdout, stderr } = await run(
-        'generate',
-        '--prompt',
-        prompt,
-        '--seed',
-        seed,
-        ...files,
-        ...quick,
-        '--json',
+        ...['generate', '--prompt', prompt, '--seed', seed, '--json', ...files, ...quick],
       );
       expect(stderr).toBe('');
       expect(code).toBe(0);
@@ -140,6 +134,26 @@ describe('zoetrope generate', () => {
     const browser = await run('generate', '--prompt', 'x');
     env = before;
     expect(browser).toMatchObject({ code: 1, stderr: expect.stringMatching(/CHROME_PATH.*\(unsupported-device\)/) });
+  });
+
+  it('takes a model that `zoetrope serve` serves', async () => {
+    const served = spawn(process.execPath, [command, 'serve', demoModel, '--port', '0'], { env });
+    try {
+      const url = await new Promise<string>((done, fail) => {
+        served.stdout.on('data', (text) => done(String(text).match(/http:\S+/)![0]));
+        served.on('close', () => fail(new Error('zoetrope serve ended')));
+      });
+      const page = new URL(url);
+      expect(page.searchParams.get('model')).toBe('models/demo/');
+      expect(await (await fetch(page)).text()).toContain('<title>Zoetrope</title>');
+      const model = new URL(page.searchParams.get('model')!, page).href;
+      const files = ['-o', 'served.mp4', '--model', model];
+      const { code, stdout, stderr } = await run('generate', '--prompt', 'x', ...files, ...quick);
+      expect([code, stderr.includes('%')]).toEqual([0, true]);
+      expect(stdout).toMatch(/^served\.mp4: \d+ bytes, seed \d+, [\d.]+ s\n$/);
+    } finally {
+      served.kill();
+    }
   });
 
   it('stops at an interrupt and leaves no file', async () => {
