@@ -10,6 +10,7 @@ import type { Manifest } from './manifest';
 import { RIFE_46 } from './part';
 import type { ResolvedRequest } from './request';
 import { type VideoShape, videoShape } from './shape';
+import { chooseTile } from './vae/memory';
 import type { VideoFormat } from './video/levels';
 
 /** What the plan has to know of a device. */
@@ -78,7 +79,7 @@ export function planVideo(
     shape,
     denoise: { dit, schedule: steps, guidance: request, seed: request.seed, latentShape },
     negativePrompt,
-    vaeTile: planVaeTile(manifest.vae, shape, limits),
+    vaeTile: chooseTile(manifest.vae, shape.latentHeight, shape.latentWidth, bindingLimit(limits)),
     interpolator:
       shape.interpolatedFrames > 0 && request.interpolator_model !== 'none' ? request.interpolator_model : null,
     format: {
@@ -99,6 +100,11 @@ export function planVideo(
   };
 }
 
+/** Bytes that one tensor may have. */
+function bindingLimit({ maxStorageBufferBindingSize, maxBufferSize }: DeviceLimits): number {
+  return Math.min(maxStorageBufferBindingSize, maxBufferSize);
+}
+
 /** Cuts the sequence into token chunks and the heads into groups, so that every binding fits the device. */
 export function planDit(
   config: DitConfig,
@@ -106,7 +112,7 @@ export function planDit(
   limits: DeviceLimits,
 ): DitPlan {
   const { tokens } = shape;
-  const binding = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
+  const binding = bindingLimit(limits);
   const type = limits.f16 ? 'f16' : 'f32';
   const widest = Math.max(config.ffnDim, config.dim) * 4;
   const fitting = Math.floor(binding / widest / CHUNK_STEP) * CHUNK_STEP;
@@ -137,26 +143,6 @@ function ranges(total: number, length: number): { index: number; begin: number; 
     const begin = index * length;
     return { index, begin, size: Math.min(length, total - begin) };
   });
-}
-
-/** Latent positions beyond a tile's edge on which its inside depends (wan-vae: 12.25, rounded up). */
-const VAE_HALO = 13;
-
-/** The largest square tile whose widest activation fits one binding; null when whole frames do. */
-function planVaeTile(config: VaeConfig, shape: VideoShape, limits: DeviceLimits): number | null {
-  const binding = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
-  const levels = vaeLevels(config);
-  // Widest: four frames (and two of history) at full resolution, with the channels that enter the last upsampling.
-  const positionBytes = Math.max(...levels.map(({ channels }, level) => channels * 4 ** level)) * 6 * 4;
-  if (shape.latentHeight * shape.latentWidth * positionBytes <= binding) return null;
-  const tile = Math.floor(Math.sqrt(binding / positionBytes)) - 2 * VAE_HALO;
-  if (tile < 4) {
-    throw new ZoetropeError(
-      'out-of-memory',
-      `The video decoder needs bindings of ${(2 * VAE_HALO + 4) ** 2 * positionBytes} bytes, this device allows ${binding}. Use a GPU with larger buffers.`,
-    );
-  }
-  return tile;
 }
 
 /** Rows of text that work is predicted for; the usual prompt has fewer. */
