@@ -1,8 +1,11 @@
-import { basename, resolve } from 'node:path';
+import { basename, dirname, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { type ImportProgress, importCheckpoint } from '../checkpoint/import';
+import { importRife } from '../checkpoint/rife';
 import { parseSizes } from '../checkpoint/variants';
+import { ZoetropeError } from '../errors';
 import type { Manifest, Quantization } from '../manifest';
+import type { PartManifest } from '../part';
 import { diskFolder, diskSink } from './files';
 
 /** What `zoetrope import` takes. */
@@ -67,17 +70,45 @@ export async function runImport(args: ImportArguments): Promise<Manifest> {
   return manifest;
 }
 
+/** Ending of an ncnn graph, whose weights lie beside it by the same name. */
+const NCNN_GRAPH = /\.param$/;
+
+/**
+ * Imports an interpolator, `flownet.param` with `flownet.bin` beside it, into the folder of the part `rife`, which the engine looks
+ * for beside a model. Throws `ZoetropeError`.
+ */
+export async function runImportRife({ from, to, license, name, sizes }: ImportArguments): Promise<PartManifest> {
+  if (name !== undefined || sizes !== undefined) {
+    throw new ZoetropeError('bad-request', 'An interpolator has no --name and no --sizes of its own. Leave them out.');
+  }
+  const folder = diskFolder(dirname(from));
+  const graph = basename(from);
+  const manifest = await importRife({
+    param: await folder.open(graph),
+    bin: await folder.open(graph.replace(NCNN_GRAPH, '.bin')),
+    sink: diskSink(to),
+    ...(license === undefined ? {} : { license }),
+  });
+  const [file] = manifest.files;
+  console.log(`${to}: ${manifest.name}, ${(file!.sizeBytes / MIB).toFixed(1)} MiB in ${file!.path}`);
+  return manifest;
+}
+
 /** The `import` command for the command line's main program. Its action rejects with `ZoetropeError`. */
 export function importCommand(): Command {
   return new Command('import')
     .description('Turn a published Wan checkpoint into a model folder')
-    .requiredOption('--from <folder>', 'checkpoint in the diffusers layout (model_index.json)')
+    .requiredOption(
+      '--from <folder>',
+      'checkpoint in the diffusers layout (model_index.json), or flownet.param of the interpolator RIFE 4.6',
+    )
     .requiredOption('--to <folder>', 'model folder to write')
     .addOption(new Option('--quant <form>', 'storage of the large matrices').choices(['q8', 'q4', 'f16']).default('q8'))
     .option('--name <name>', 'name for people (default: last part of --to)')
     .option('--license <spdx>', 'SPDX identifier of the weights’ licence (default: "unknown")')
     .option('--sizes <json>', 'pixel sizes of all nine labels, for models that are not Wan’s own')
     .action(async (options: ImportArguments) => {
-      await runImport(options);
+      if (NCNN_GRAPH.test(options.from)) await runImportRife(options);
+      else await runImport(options);
     });
 }
