@@ -5,6 +5,8 @@ import { openTestGpu } from '../harness/dawn';
 import { attentionBench } from './attention';
 import type { Bench, Row } from './registry';
 import { clockName } from './timing';
+import { blockBench, umt5Bench } from './transformer';
+import { vaeBench } from './vae';
 
 /**
  * npm run bench -- [--json FILE] [--only name,…]
@@ -13,7 +15,7 @@ import { clockName } from './timing';
  * variants in turn. Prints medians, spread and ratios; exits with 1 when a result was wrong.
  */
 
-const BENCHES: readonly Bench[] = [attentionBench];
+const BENCHES: readonly Bench[] = [attentionBench, blockBench, umt5Bench, vaeBench];
 
 const { values: options } = parseArgs({
   args: process.argv.slice(2).filter((argument) => argument !== '--'),
