@@ -9,7 +9,8 @@ import {
   vaeShapes,
 } from '../config';
 import { ZoetropeError } from '../errors';
-import type { ByteSource, Folder, RangedTensorSource } from '../manifest';
+import type { ByteSource, Folder } from '../manifest';
+import { type FileTensors, fromSafetensors } from './file-tensors';
 import { parseObject } from './json';
 import { DIFFUSERS_DIT, diffusersVae, HUGGING_FACE_UMT5 } from './names';
 import { openSharded } from './safetensors';
@@ -79,30 +80,34 @@ async function readShift(folder: Folder): Promise<number> {
 }
 
 /** Refuses image-to-video tensors with a sentence about what they are, before their names count as merely unknown. */
-function refuseImageInput(source: RangedTensorSource, dit: DitConfig, what: string): void {
-  const inChannels = source.entries.get('patch_embedding.weight')?.shape[1];
+function refuseImageInput({ tensors }: FileTensors, dit: DitConfig, what: string): void {
+  const inChannels = tensors.get('patch_embedding.weight')?.shape[1];
   if (inChannels !== undefined) checkDitConfig({ ...dit, inChannels }, what);
-  for (const name of source.entries.keys()) {
+  for (const name of tensors.keys()) {
     if (name.startsWith('condition_embedder.image_embedder.') || name.includes('.add_k_proj.')) {
       refuse(`${what}: "${name}" belongs to an image-to-video checkpoint. Use the T2V files of the same release.`);
     }
   }
 }
 
+async function openPart(folder: Folder, directory: string, stem: string, signal?: AbortSignal): Promise<FileTensors> {
+  return fromSafetensors(await openSharded(folder, directory, stem, signal), directory);
+}
+
 async function openExpert(folder: Folder, directory: string, dit: DitConfig, signal?: AbortSignal): Promise<Weights> {
-  const source = await openSharded(folder, directory, 'diffusion_pytorch_model', signal);
+  const source = await openPart(folder, directory, 'diffusion_pytorch_model', signal);
   refuseImageInput(source, dit, directory);
   return nameWeights(source, ditShapes(dit), DIFFUSERS_DIT, directory);
 }
 
 /** Both experts have the same shapes, so a file copied to the wrong place shows only in its values. */
-async function refuseSameExperts(high: Weights, low: Weights): Promise<void> {
+export async function refuseSameExperts(high: Weights, low: Weights): Promise<void> {
   for (const name of ['head.head.bias', 'patch_embedding.bias', 'blocks.0.modulation']) {
     const count = high.entries.get(name)!.shape.reduce((product, size) => product * size, 1);
     const [a, b] = await Promise.all([high.readFloats(name, 0, count), low.readFloats(name, 0, count)]);
     if (a.some((value, i) => value !== b[i])) return;
   }
-  refuse('transformer and transformer_2 hold the same weights. Put the low-noise expert into transformer_2.');
+  refuse('Both experts hold the same weights. Give the high-noise and the low-noise file of one release.');
 }
 
 async function openTokenizer(folder: Folder): Promise<ByteSource> {
@@ -140,7 +145,7 @@ export async function openDiffusers(folder: Folder, signal?: AbortSignal): Promi
   }
   const tokenizer = await openTokenizer(folder);
   const textEncoder = nameWeights(
-    await openSharded(folder, 'text_encoder', 'model', signal),
+    await openPart(folder, 'text_encoder', 'model', signal),
     umt5Shapes(umt5),
     HUGGING_FACE_UMT5,
     'text_encoder',
@@ -149,7 +154,7 @@ export async function openDiffusers(folder: Folder, signal?: AbortSignal): Promi
   const low = boundary === null ? undefined : await openExpert(folder, 'transformer_2', dit, signal);
   if (low) await refuseSameExperts(high, low);
   const decoder = nameWeights(
-    await openSharded(folder, 'vae', 'diffusion_pytorch_model', signal),
+    await openPart(folder, 'vae', 'diffusion_pytorch_model', signal),
     vaeShapes(vae),
     diffusersVae(vae),
     'vae',

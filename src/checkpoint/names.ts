@@ -64,6 +64,13 @@ export const DIFFUSERS_DIT: NameScheme = {
   ignores: () => false,
 };
 
+/** Names of Wan's own `WanModel`, which ComfyUI's and GGUF files keep. They are the internal ones. */
+export const ORIGINAL_DIT: NameScheme = {
+  label: 'original',
+  candidates: (internal) => [internal],
+  ignores: () => false,
+};
+
 /** Inside a residual block of the VAE. */
 const VAE_RESIDUAL: Readonly<Record<string, string>> = {
   'residual.0': 'norm1',
@@ -118,6 +125,48 @@ export const HUGGING_FACE_UMT5: NameScheme = {
   candidates: (internal) => (internal === 'shared.weight' ? [internal, 'encoder.embed_tokens.weight'] : [internal]),
   ignores: (name) => name === 'encoder.embed_tokens.weight' || name === 'spiece_model',
 };
+
+/** Names of Wan's own `WanVAE_`, which are the internal ones. The encoder half and its `conv1` serve image input only. */
+export const ORIGINAL_VAE: NameScheme = {
+  label: 'original',
+  candidates: (internal) => [internal],
+  ignores: (name) => name.startsWith('encoder.') || name.startsWith('conv1.'),
+};
+
+/** Hugging Face's names inside a block of the text encoder, with those of Wan's own `T5Encoder` and of llama.cpp. */
+const UMT5_BLOCK: readonly (readonly [huggingFace: string, original: string, llama: string])[] = [
+  ['layer.0.layer_norm', 'norm1', 'attn_norm'],
+  ['layer.0.SelfAttention.q', 'attn.q', 'attn_q'],
+  ['layer.0.SelfAttention.k', 'attn.k', 'attn_k'],
+  ['layer.0.SelfAttention.v', 'attn.v', 'attn_v'],
+  ['layer.0.SelfAttention.o', 'attn.o', 'attn_o'],
+  ['layer.0.SelfAttention.relative_attention_bias', 'pos_embedding.embedding', 'attn_rel_b'],
+  ['layer.1.layer_norm', 'norm2', 'ffn_norm'],
+  ['layer.1.DenseReluDense.wi_0', 'ffn.gate.0', 'ffn_gate'],
+  ['layer.1.DenseReluDense.wi_1', 'ffn.fc1', 'ffn_up'],
+  ['layer.1.DenseReluDense.wo', 'ffn.fc2', 'ffn_down'],
+];
+
+function umt5Scheme(label: string, column: 1 | 2, block: string, table: string, finalNorm: string): NameScheme {
+  const inner = new Map(UMT5_BLOCK.map((row) => [row[0], row[column]]));
+  return {
+    label,
+    candidates(internal) {
+      const [owner, parameter] = splitParameter(internal);
+      if (owner === 'shared') return [table + parameter];
+      if (owner === 'encoder.final_layer_norm') return [finalNorm + parameter];
+      const [, index, member] = /^encoder\.block\.(\d+)\.(.+)$/.exec(owner)!;
+      return [`${block}.${index}.${inner.get(member!)}${parameter}`];
+    },
+    ignores: (name) => name === 'spiece_model',
+  };
+}
+
+/** Names of Wan's own `T5Encoder` (wan/modules/t5.py), as Kijai's files have them. */
+export const ORIGINAL_UMT5: NameScheme = umt5Scheme('original', 1, 'blocks', 'token_embedding', 'norm');
+
+/** Names that llama.cpp gives a T5 encoder in GGUF files (gguf-py `tensor_mapping.py`). */
+export const LLAMA_UMT5: NameScheme = umt5Scheme('llama.cpp', 2, 'enc.blk', 'token_embd', 'enc.output_norm');
 
 /**
  * Which tensor of the file each of our tensors is: the first candidate that is there, else the preferred name, so that

@@ -10,6 +10,7 @@ import {
   type TensorEntry,
   tensorBytes,
 } from '../manifest';
+import type { FileCheckpoint, ResumableFolder } from './journal';
 import { dataBeginFor, encodeHeader } from './safetensors';
 
 /**
@@ -22,6 +23,8 @@ export class PieceWriter {
   #buffer = new Uint8Array(MAX_PIECE_BYTES);
   #filled: number;
   #written = 0;
+  /** The first piece as a checkpoint put it on disk. */
+  #waitingPiece: Piece | null = null;
 
   private constructor(
     readonly path: string,
@@ -36,6 +39,31 @@ export class PieceWriter {
   /** Starts the file; `headBytes` are left free for {@link finish}. */
   static async create(sink: FolderSink, path: string, headBytes = 0): Promise<PieceWriter> {
     return new PieceWriter(path, await sink.create(path), headBytes);
+  }
+
+  /** Goes on behind a checkpoint whose bytes were found intact. */
+  static async resume(folder: ResumableFolder, headBytes: number, checkpoint: FileCheckpoint): Promise<PieceWriter> {
+    const { path, pieces, waiting, tail } = checkpoint;
+    const source = await folder.open(path);
+    const writer = new PieceWriter(path, await folder.reopen(path), headBytes);
+    writer.#written = pieces.reduce((sum, piece) => sum + (piece ?? waiting)!.sizeBytes, 0);
+    for (const piece of pieces) writer.#pieces.push(piece ?? undefined);
+    if (waiting) {
+      writer.#first = new Uint8Array(waiting.sizeBytes);
+      writer.#first.set(await source.read(0, waiting.sizeBytes));
+    }
+    writer.#buffer.set(await source.read(writer.#written, writer.#written + tail.sizeBytes));
+    writer.#filled = tail.sizeBytes;
+    writer.#waitingPiece = waiting;
+    return writer;
+  }
+
+  /** Puts what is still in memory on disk as well, and tells what lies there now. Appending goes on as before. */
+  async checkpoint(): Promise<Omit<FileCheckpoint, 'tensors'>> {
+    if (this.#first) this.#waitingPiece ??= await this.#write(0, this.#first);
+    const tail = await this.#write(this.#written, this.#buffer.subarray(0, this.#filled));
+    const pieces = this.#pieces.map((piece) => piece ?? null);
+    return { path: this.path, pieces, waiting: this.#waitingPiece, tail };
   }
 
   /** Bytes so far, the head included. */
@@ -113,6 +141,32 @@ export class ShardWriter {
   static async create(sink: FolderSink, path: string, largest: ReadonlyMap<string, TensorEntry>): Promise<ShardWriter> {
     const dataBegin = dataBeginFor(largest);
     return new ShardWriter(await PieceWriter.create(sink, path, dataBegin), dataBegin);
+  }
+
+  /** Goes on behind a checkpoint; `largest` must be what the shard was started with. */
+  static async resume(
+    folder: ResumableFolder,
+    largest: ReadonlyMap<string, TensorEntry>,
+    checkpoint: FileCheckpoint,
+  ): Promise<ShardWriter> {
+    const dataBegin = dataBeginFor(largest);
+    const writer = new ShardWriter(await PieceWriter.resume(folder, dataBegin, checkpoint), dataBegin);
+    for (const [name, tensor] of checkpoint.tensors) {
+      writer.#tensors.set(name, tensor);
+      writer.#end = tensor.range[1];
+    }
+    return writer;
+  }
+
+  /** Notes the shard as it stands between two tensors. */
+  async checkpoint(): Promise<FileCheckpoint> {
+    this.#requireComplete();
+    return { ...(await this.file.checkpoint()), tensors: [...this.#tensors] };
+  }
+
+  /** Bytes so far. */
+  get sizeBytes(): number {
+    return this.file.sizeBytes;
   }
 
   /** Declares the next tensor; its bytes follow through {@link append}, in as many parts as convenient. */

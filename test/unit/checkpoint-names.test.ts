@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { fromSafetensors, openTensors } from '../../src/checkpoint/file-tensors';
 import {
   DIFFUSERS_DIT,
   diffusersVae,
@@ -7,7 +8,7 @@ import {
   type NameScheme,
   resolveNames,
 } from '../../src/checkpoint/names';
-import { openSafetensors, openSharded } from '../../src/checkpoint/safetensors';
+import { openSharded } from '../../src/checkpoint/safetensors';
 import { nameWeights } from '../../src/checkpoint/weights';
 import { diskFolder } from '../../src/cli/files';
 import { type DitConfig, ditShapes, type Shapes, umt5Shapes, type VaeConfig, vaeShapes } from '../../src/config';
@@ -91,7 +92,7 @@ describe('weights of a file', () => {
     const { transformer } = checkpointTensors();
     change(transformer);
     const file = await memoryFolder([['a', safetensors(transformer)]]).open('a');
-    return nameWeights(await openSafetensors(file, 'a'), SHAPES.transformer, DIFFUSERS_DIT, 'transformer');
+    return nameWeights(await openTensors(file, 'a'), SHAPES.transformer, DIFFUSERS_DIT, 'transformer');
   }
 
   it('have exactly the internal names', async () => {
@@ -170,7 +171,7 @@ describe.skipIf(!hasFixtures)('the fixtures', () => {
     const shapes = ditShapes(dit(config.dim!, config.ffn_dim!, config.num_layers!, config.text_dim!));
     const folder = diskFolder(FIXTURES.pathname);
     const source = await openSharded(folder, 'checkpoint-diffusers-sharded', 'diffusion_pytorch_model');
-    const named = nameWeights(source, shapes, DIFFUSERS_DIT, 'transformer');
+    const named = nameWeights(await fromSafetensors(source, 'transformer'), shapes, DIFFUSERS_DIT, 'transformer');
     expect(weights.tensors.map(({ name }) => name).sort()).toEqual([...shapes.keys()].sort());
     for (const { name, shape, scale, offset } of weights.tensors) {
       const expected = fill(
@@ -190,7 +191,7 @@ describe.skipIf(!hasFixtures)('the fixtures', () => {
     const { config, weights } = readCase<LoadCase>('fixtures/checkpoint-vae-diffusers');
     const vae = { ...WAN_VAE, baseDim: config.dim! };
     const file = await diskFolder(FIXTURES.pathname).open('checkpoint-vae-diffusers/model.safetensors');
-    const named = nameWeights(await openSafetensors(file, 'vae'), vaeShapes(vae), diffusersVae(vae), 'vae');
+    const named = nameWeights(await openTensors(file, 'vae'), vaeShapes(vae), diffusersVae(vae), 'vae');
     const decoder = weights.tensors.filter(({ name }) => named.entries.has(name));
     expect(decoder).toHaveLength(named.entries.size);
     for (const { name, shape, scale, offset } of decoder) {

@@ -18,8 +18,9 @@ const countOf = (shape: readonly number[]) => shape.reduce((product, size) => pr
 /** Weights from a function of the name. */
 function weightsOf(shapes: Map<string, number[]>, values: (name: string, shape: number[]) => Float32Array): Weights {
   return {
-    entries: new Map(Array.from(shapes, ([name, shape]) => [name, { dtype: 'F32', shape }])),
+    entries: new Map(Array.from(shapes, ([name, shape]) => [name, { storage: 'F32', sizeBytes: 0, shape }])),
     readFloats: async (name, begin, end) => values(name, shapes.get(name)!).slice(begin, end),
+    readBlocks: () => undefined,
   };
 }
 

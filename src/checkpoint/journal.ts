@@ -1,0 +1,182 @@
+import { ZoetropeError } from '../errors';
+import {
+  type ByteSource,
+  type FileSink,
+  type Folder,
+  type FolderSink,
+  hashPiece,
+  type ManifestFile,
+  type Piece,
+  type ShardTensor,
+} from '../manifest';
+import type { Checkpoint, WeightComponent } from './weights';
+
+/**
+ * What an import has done so far, kept in the target folder, so that one that was stopped or killed goes on where it was. Two
+ * files take turns: a write that is cut leaves the other one whole.
+ */
+
+const JOURNAL_FILES = ['import-journal-0.json', 'import-journal-1.json'] as const;
+/** Largest journal read; that of A14B at its end has about 1 MB. */
+const MAX_JOURNAL_BYTES = 16 * 1024 * 1024;
+/** Number of this layout and of the bytes that the importer writes; a journal of another one is not continued. */
+const VERSION = 1;
+
+/** A folder that can be read back and whose files can be opened again for writing without losing what they hold. */
+export interface ResumableFolder extends FolderSink, Folder {
+  /** Opens a file that is there for further writes. Throws `unreadable-source` when it is not. */
+  reopen(path: string): Promise<FileSink>;
+}
+
+/** A file that was begun: everything needed to check what lies on disk and to go on behind it. */
+export interface FileCheckpoint {
+  path: string;
+  /** Whole pieces; the first is missing while it waits for the file's head. */
+  pieces: (Piece | null)[];
+  /** What the first piece holds until the head is known. */
+  waiting: Piece | null;
+  /** What follows the whole pieces. */
+  tail: Piece;
+  tensors: [name: string, tensor: ShardTensor][];
+}
+
+/** Progress of an import. */
+export interface JournalState {
+  /** Finished files by component, in order. */
+  done: Partial<Record<WeightComponent, ManifestFile[]>>;
+  open: FileCheckpoint | null;
+}
+
+interface Written extends JournalState {
+  version: number;
+  fingerprint: string;
+  turn: number;
+}
+
+/** Small tensors whose values stand for those of their component. */
+const SAMPLES = ['head.head.bias', 'patch_embedding.bias', 'encoder.final_layer_norm.weight', 'conv2.bias'];
+
+/**
+ * Tells one import from another: the sources' tensors, some of their values, and everything that decides about the bytes
+ * written.
+ */
+export async function fingerprintOf({ weights, ...config }: Checkpoint, options: unknown): Promise<string> {
+  const parts: unknown[] = [VERSION, { ...config, tokenizer: config.tokenizer.sizeBytes }, options];
+  for (const [component, source] of Object.entries(weights)) {
+    const entries = Array.from(source.entries, ([name, { shape, storage, sizeBytes }]) => [
+      name,
+      shape,
+      storage,
+      sizeBytes,
+    ]);
+    const samples = SAMPLES.filter((name) => source.entries.has(name)).map(async (name) => {
+      const count = source.entries.get(name)!.shape.reduce((product, size) => product * size, 1);
+      return [...(await source.readFloats(name, 0, count))];
+    });
+    parts.push(component, entries, await Promise.all(samples));
+  }
+  return hashPiece(new TextEncoder().encode(JSON.stringify(parts)));
+}
+
+async function readWhole(folder: Folder, path: string): Promise<Uint8Array | undefined> {
+  let file: ByteSource;
+  try {
+    file = await folder.open(path);
+  } catch (error) {
+    if (error instanceof ZoetropeError && error.code === 'unreadable-source') return undefined;
+    throw error;
+  }
+  return file.sizeBytes > MAX_JOURNAL_BYTES ? undefined : file.read(0, file.sizeBytes);
+}
+
+/** The journal of one import. */
+export class Journal {
+  #turn = 0;
+
+  private constructor(
+    private readonly folder: ResumableFolder,
+    private readonly fingerprint: string,
+    /** What was there when it was opened. */
+    readonly found: JournalState,
+  ) {}
+
+  /** Opens the folder's journal. One of another import, or a damaged one, counts as none. */
+  static async open(folder: ResumableFolder, fingerprint: string): Promise<Journal> {
+    const read = await Promise.all(JOURNAL_FILES.map((path) => readWhole(folder, path)));
+    const valid = (await Promise.all(read.map((bytes) => bytes && parse(bytes)))).filter(
+      (state) => state?.version === VERSION && state.fingerprint === fingerprint,
+    ) as Written[];
+    valid.sort((a, b) => b.turn - a.turn);
+    const journal = new Journal(folder, fingerprint, valid[0] ?? { done: {}, open: null });
+    journal.#turn = (valid[0]?.turn ?? 0) + 1;
+    return journal;
+  }
+
+  /** Notes what has been done. */
+  async write({ done, open }: JournalState): Promise<void> {
+    const state: Written = { version: VERSION, fingerprint: this.fingerprint, turn: this.#turn, done, open };
+    const text = new TextEncoder().encode(JSON.stringify(state));
+    const bytes = new TextEncoder().encode(`${await hashPiece(text)}\n`);
+    const file = await this.folder.create(JOURNAL_FILES[this.#turn % 2]!);
+    this.#turn++;
+    try {
+      await file.write(0, bytes);
+      await file.write(bytes.length, text);
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** Removes the journal, at the end of the import or for a fresh start. */
+  async remove(): Promise<void> {
+    for (const path of JOURNAL_FILES) await this.folder.remove(path);
+  }
+}
+
+/** The first line is the hash of the rest, which only this module writes: a journal that matches it is whole. */
+async function parse(bytes: Uint8Array): Promise<Written | undefined> {
+  const line = 65;
+  const stated = new TextDecoder().decode(bytes.subarray(0, line));
+  const text = bytes.subarray(line);
+  if (stated !== `${await hashPiece(text)}\n`) return undefined;
+  return JSON.parse(new TextDecoder().decode(text)) as Written;
+}
+
+/** Whether the bytes of a file, from `begin` on, are those of a piece. */
+async function holds(file: ByteSource, begin: number, piece: Piece): Promise<boolean> {
+  if (begin + piece.sizeBytes > file.sizeBytes) return false;
+  return (await hashPiece(await file.read(begin, begin + piece.sizeBytes))) === piece.sha256;
+}
+
+/** Whether every piece of a finished file is on disk as noted. */
+export async function isIntact(folder: Folder, { path, pieces, sizeBytes }: ManifestFile): Promise<boolean> {
+  const file = await openOrNone(folder, path);
+  if (file?.sizeBytes !== sizeBytes) return false;
+  let begin = 0;
+  for (const piece of pieces) {
+    if (!(await holds(file, begin, piece))) return false;
+    begin += piece.sizeBytes;
+  }
+  return true;
+}
+
+/** Whether everything that a checkpoint notes is on disk. What lies behind it does not matter, it will be written again. */
+export async function isContinuable(folder: Folder, { path, pieces, waiting, tail }: FileCheckpoint): Promise<boolean> {
+  const file = await openOrNone(folder, path);
+  if (!file) return false;
+  let begin = 0;
+  for (const piece of [...pieces.map((piece) => piece ?? waiting), tail]) {
+    if (!piece || !(await holds(file, begin, piece))) return false;
+    begin += piece.sizeBytes;
+  }
+  return true;
+}
+
+async function openOrNone(folder: Folder, path: string): Promise<ByteSource | undefined> {
+  try {
+    return await folder.open(path);
+  } catch (error) {
+    if (error instanceof ZoetropeError && error.code === 'unreadable-source') return undefined;
+    throw error;
+  }
+}
