@@ -6,7 +6,7 @@ import { throwIfAborted, ZoetropeError } from './errors';
 import type { Gpu } from './gpu/device';
 import type { GpuTensor } from './gpu/memory';
 import type { Ort } from './gpu/ort';
-import type { Weights } from './gpu/weights';
+import type { BlockWeights } from './gpu/weights';
 import type { InterpolatorModel, RgbFrame } from './interpolate/interpolator';
 import { retime } from './interpolate/retime';
 import type { Manifest, TensorSource } from './manifest';
@@ -16,7 +16,7 @@ import type { GeneratedVideo, JobOptions, Report } from './protocol';
 import { type AvailableParts, type Request, resolveRequest } from './request';
 import { cleanPrompt } from './text/clean';
 import type { Tokenizer } from './text/tokenizer';
-import { encodeText } from './text/umt5';
+import { encodeTexts } from './text/umt5';
 import type { VaeWeights } from './vae/decoder';
 import { createVaeStream } from './vae/stream';
 import { chooseEncoder, type I420Frame, type VideoHost } from './video/encode';
@@ -27,8 +27,8 @@ import { encoderCandidates } from './video/levels';
 export interface Model {
   readonly manifest: Manifest;
   tokenizer(load: LoadOptions): Promise<Tokenizer>;
-  textEncoder(load: LoadOptions): Promise<{ weights: Weights; source: TensorSource }>;
-  expert(stage: Expert, load: LoadOptions): Promise<Weights>;
+  textEncoder(load: LoadOptions): Promise<{ weights: BlockWeights; source: TensorSource }>;
+  expert(stage: Expert, load: LoadOptions): Promise<BlockWeights>;
   vae(load: LoadOptions): Promise<VaeWeights>;
   /** Throws `missing-component` where the network is not there. */
   interpolator(kind: 'film' | 'rife', load: LoadOptions): Promise<InterpolatorModel>;
@@ -85,9 +85,7 @@ export async function generate(
     const raw = options.rgb24 ? new RawFrames(plan) : undefined;
     meter.report('decode', 0, plan.shape.outputFrames);
     const encoded = await clock.time('decodeMs', () => {
-      const decoded = decodeFrames(latents, plan, host, parts); // RGB on the GPU, one by one
-      const retimed = interpolateFrames(decoded, plan, host, parts); // and those between them
-      const frames = convertFrames(retimed, plan, host, raw); // I420
+      const frames = videoFrames(latents, plan, host, parts, raw); // I420, one by one
       const encoding = {
         host: host.video,
         settings,
@@ -166,12 +164,9 @@ async function encodePrompts(prompts: readonly string[], host: Host, parts: Part
   }
   const { weights, source } = await parts.textEncoder();
   meter.report('text', 0, prompts.length);
-  const encoded = [];
-  for (const prompt of prompts) {
-    const ids = tokenizer.encode(cleanPrompt(prompt));
-    encoded.push(await encodeText({ gpu, ort, config, weights, source, signal }, ids));
-    meter.report('text', encoded.length, prompts.length);
-  }
+  const ids = prompts.map((prompt) => tokenizer.encode(cleanPrompt(prompt)));
+  const encoded = await encodeTexts({ gpu, ort, config, weights, source, signal }, ids);
+  meter.report('text', prompts.length, prompts.length);
   return encoded;
 }
 
@@ -196,13 +191,38 @@ async function showStep(
   report.preview({ step: index + 1, width: plan.shape.latentWidth, height: plan.shape.latentHeight, frames });
 }
 
+/** What a stream of frames needs of a plan, of a host and of a model. */
+type StreamPlan = Pick<Plan, 'shape' | 'vaeTile' | 'interpolator'>;
+type StreamHost = Pick<Host, 'gpu' | 'signal'>;
+type StreamParts = Pick<Parts, 'vae' | 'interpolator'>;
+
+/**
+ * The frames of the finished video as the encoder takes them. All of it is a stream: nothing is decoded before a frame of it is asked
+ * for, and peak memory does not depend on the length of the clip.
+ */
+export function videoFrames(
+  latents: GpuTensor,
+  plan: StreamPlan,
+  host: StreamHost,
+  parts: StreamParts,
+  raw?: RawFrames,
+): AsyncGenerator<I420Frame> {
+  const decoded = decodeFrames(latents, plan, host, parts); // RGB on the GPU
+  const retimed = interpolateFrames(decoded, plan, host, parts); // and the frames between
+  return convertFrames(retimed, plan, host, raw);
+}
+
 /** Latents to frames, one latent frame at a time; its frames are freed before the next latent frame is decoded. */
-async function* decodeFrames(latents: GpuTensor, plan: Plan, host: Host, parts: Parts): AsyncGenerator<RgbFrame> {
-  const { gpu, model, signal } = host;
+async function* decodeFrames(
+  latents: GpuTensor,
+  plan: StreamPlan,
+  { gpu, signal }: StreamHost,
+  parts: StreamParts,
+): AsyncGenerator<RgbFrame> {
   const { latentFrames, latentHeight, latentWidth, frames } = plan.shape;
-  const { zDim } = model.manifest.vae;
   const frameBytes = latentHeight * latentWidth * 4;
   const weights = await parts.vae();
+  const { zDim } = weights.config;
   using stream = createVaeStream(gpu, weights, { latentHeight, latentWidth, tile: plan.vaeTile, signal });
   using latent = gpu.memory.tensor('latent frame', 'float32', [zDim, latentHeight, latentWidth]);
   let made = 0;
@@ -218,9 +238,9 @@ async function* decodeFrames(latents: GpuTensor, plan: Plan, host: Host, parts: 
 /** The frames with new ones between them, where the plan has an interpolator. */
 async function* interpolateFrames(
   frames: AsyncGenerator<RgbFrame>,
-  { shape, interpolator: kind }: Plan,
-  { signal }: Host,
-  parts: Parts,
+  { shape, interpolator: kind }: StreamPlan,
+  { signal }: StreamHost,
+  parts: StreamParts,
 ): AsyncGenerator<RgbFrame> {
   if (kind === null) return yield* frames;
   const model = await parts.interpolator(kind);
@@ -231,8 +251,8 @@ async function* interpolateFrames(
 /** Frames as the encoder takes them. */
 async function* convertFrames(
   frames: AsyncGenerator<RgbFrame>,
-  { shape: { width, height } }: Plan,
-  { gpu }: Host,
+  { shape: { width, height } }: StreamPlan,
+  { gpu }: StreamHost,
   raw: RawFrames | undefined,
 ): AsyncGenerator<I420Frame> {
   using picture = gpu.memory.tensor('picture', 'uint8', [i420Bytes(width, height)]);

@@ -1,0 +1,110 @@
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import type { GpuTensor } from '../../src/gpu/memory';
+import { rifeModel } from '../../src/interpolate/rife';
+import type { RifeWeights } from '../../src/interpolate/rife-weights';
+import { videoFrames } from '../../src/pipeline';
+import { type VideoShape, videoShape } from '../../src/shape';
+import { loadVae, type VaeWeights } from '../../src/vae/decoder';
+import { openTestGpu, type TestGpu } from '../harness/dawn';
+import { seededFloats } from '../harness/near';
+import { shippedRife } from '../harness/rife';
+import { TINY_VAE, tinySource, tinyVaeTensors } from '../harness/tiny-vae';
+
+/** How much more a clip of 121 frames may take than one of 17. */
+const MAX_GROWTH = 1.05;
+
+let test: TestGpu;
+let vae: VaeWeights;
+let rife: RifeWeights;
+beforeAll(async () => {
+  test = await openTestGpu();
+  vae = await loadVae(test.gpu, TINY_VAE, tinySource(tinyVaeTensors(TINY_VAE, 1)));
+  rife = await shippedRife(test.gpu);
+});
+afterAll(async () => {
+  vae?.[Symbol.dispose]();
+  rife?.[Symbol.dispose]();
+  await test.close();
+});
+
+const size: [number, number] = [32, 32];
+const sizes = { '16:9': size, '9:16': size, '1:1': size };
+
+function shapeOf(num_frames: number, num_interpolated_frames: number): VideoShape {
+  const request = {
+    num_frames,
+    frames_per_second: 16,
+    resolution: '480p',
+    aspect_ratio: '1:1',
+    interpolator_model: 'rife',
+    num_interpolated_frames,
+    adjust_fps_for_interpolation: true,
+  } as const;
+  return videoShape(request, { '480p': sizes, '580p': sizes, '720p': sizes });
+}
+
+function latentsOf({ latentFrames, latentHeight, latentWidth }: VideoShape): GpuTensor {
+  const shape = [TINY_VAE.zDim, latentFrames, latentHeight, latentWidth];
+  const count = shape.reduce((product, length) => product * length, 1);
+  return test.gpu.memory.upload('latents', 'float32', shape, seededFloats(7, count));
+}
+
+function framesOf(latents: GpuTensor, shape: VideoShape, signal = new AbortController().signal) {
+  const { gpu } = test;
+  const parts = { vae: async () => vae, interpolator: async () => rifeModel(gpu, rife) };
+  return videoFrames(latents, { shape, vaeTile: null, interpolator: 'rife' }, { gpu, signal }, parts);
+}
+
+/** Streams a clip, and lists what happened: a latent frame decoded, a picture taken. `peakBytes` is beyond weights and latents. */
+async function stream(frames: number) {
+  const { memory } = test.gpu;
+  const shape = shapeOf(frames, 1);
+  using latents = latentsOf(shape);
+  const events: ('decoded' | 'picture')[] = [];
+  const tensor = memory.tensor.bind(memory);
+  const spy = vi.spyOn(memory, 'tensor').mockImplementation((label, type, dimensions) => {
+    if (label === 'rgb') events.push('decoded');
+    return tensor(label, type, dimensions);
+  });
+  const before = memory.liveBytes;
+  memory.resetPeak();
+  for await (const _ of framesOf(latents, shape)) events.push('picture');
+  spy.mockRestore();
+  expect(memory.liveBytes).toBe(before);
+  return { shape, events, peakBytes: memory.peakBytes - before };
+}
+
+it('takes no more memory for a clip seven times as long, and gives pictures between the latent frames', async () => {
+  const short = await stream(17);
+  const long = await stream(121);
+  console.log(`Peak bytes of 17 and of 121 frames, interpolated: ${short.peakBytes} and ${long.peakBytes}`);
+  expect(long.peakBytes).toBeLessThanOrEqual(MAX_GROWTH * short.peakBytes);
+  for (const { shape, events } of [short, long]) {
+    // One picture of the first latent frame, then four frames and the four between them of each.
+    const expected = Array.from({ length: shape.latentFrames }, (_, t) => [
+      'decoded',
+      ...Array.from({ length: t === 0 ? 1 : 8 }, () => 'picture'),
+    ]).flat();
+    expect(events).toEqual(expected);
+    expect(events.filter((event) => event === 'picture')).toHaveLength(shape.outputFrames);
+  }
+});
+
+it('frees everything when the encoder stops in the middle, and when the job is cancelled', async () => {
+  const { memory } = test.gpu;
+  const shape = shapeOf(17, 4);
+  using latents = latentsOf(shape);
+  const level = memory.liveBytes;
+  for (const taken of [1, 2, 8]) {
+    const frames = framesOf(latents, shape);
+    for (let i = 0; i < taken; i++) await frames.next();
+    await frames.return(undefined);
+    expect(memory.liveBytes, `after ${taken} pictures`).toBe(level);
+  }
+  const controller = new AbortController();
+  const frames = framesOf(latents, shape, controller.signal);
+  await frames.next();
+  controller.abort();
+  await expect(frames.next()).rejects.toMatchObject({ code: 'aborted' });
+  expect(memory.liveBytes).toBe(level);
+});
