@@ -1,6 +1,6 @@
 import { ZoetropeError } from './errors';
 import type { Gpu } from './gpu/device';
-import { Weights } from './gpu/weights';
+import { residentBlocks, Weights } from './gpu/weights';
 import { rifeModel } from './interpolate/rife';
 import { loadRife } from './interpolate/rife-weights';
 import type { LoadOptions, Model } from './pipeline';
@@ -34,7 +34,8 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, rife?: Verified
       residency.get('text_encoder', openOptions(load), async (source) => {
         const names = [...source.entries.keys()].filter((name) => name !== EMBEDDING);
         const weights = await Weights.upload(gpu, source, { names, signal: load.signal });
-        return { weights, source, [Symbol.dispose]: () => weights[Symbol.dispose]() };
+        const blocks = residentBlocks(weights, 'encoder.block.');
+        return { weights: blocks, source, [Symbol.dispose]: () => weights[Symbol.dispose]() };
       }),
 
     expert(stage, load) {
@@ -42,7 +43,10 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, rife?: Verified
       if (!manifest.components[stage]) {
         throw new ZoetropeError('missing-component', `The model "${manifest.name}" has no ${stage}-noise expert.`);
       }
-      return residency.get(stage, openOptions(load), (source) => Weights.upload(gpu, source, { signal: load.signal }));
+      return residency.get(stage, openOptions(load), async (source) => {
+        const weights = await Weights.upload(gpu, source, { signal: load.signal });
+        return { ...residentBlocks(weights, 'blocks.'), [Symbol.dispose]: () => weights[Symbol.dispose]() };
+      });
     },
 
     vae: (load) => residency.get('vae', openOptions(load), (source) => loadVae(gpu, manifest.vae, source, load.signal)),

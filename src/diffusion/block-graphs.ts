@@ -1,6 +1,6 @@
 import type { DitConfig } from '../config';
 import type { Ort, OrtGraph } from '../gpu/ort';
-import type { GpuMatrixStorage, Weights } from '../gpu/weights';
+import type { GpuMatrixStorage, WeightView } from '../gpu/weights';
 import type { Graph } from '../onnx/graph';
 import * as graphs from './graphs';
 
@@ -37,7 +37,7 @@ export class DitSessions {
   }
 
   /** A graph outside the blocks: `weights` says how its matrices are stored. */
-  outer(name: 'embed' | 'time' | 'text' | 'head', weights: Weights, rows: number): Promise<CompiledGraph> {
+  outer(name: 'embed' | 'time' | 'text' | 'head', weights: WeightView, rows: number): Promise<CompiledGraph> {
     const storage = (matrix: string) => weights.storage(matrix);
     return this.get(`${name} ${rows} ${signature(weights, OUTER_MATRICES)}`, () => {
       if (name === 'embed') return graphs.embedGraph(this.config, rows);
@@ -47,14 +47,10 @@ export class DitSessions {
     });
   }
 
-  /** A graph of block `block`, shared with every block that is stored alike. */
-  block(name: BlockGraph, weights: Weights, block: number, rows: number): Promise<CompiledGraph> {
-    const prefix = `blocks.${block}.`;
-    const storage = (matrix: string) => weights.storage(prefix + matrix);
-    const key = `${name} ${rows} ${signature(
-      weights,
-      BLOCK_MATRICES[name].map((matrix) => prefix + matrix),
-    )}`;
+  /** A graph of the block whose weights are given, shared with every block that is stored alike. */
+  block(name: BlockGraph, weights: WeightView, rows: number): Promise<CompiledGraph> {
+    const storage = (matrix: string) => weights.storage(matrix);
+    const key = `${name} ${rows} ${signature(weights, BLOCK_MATRICES[name])}`;
     return this.get(key, () => {
       if (name === 'crossKv') return graphs.crossKvGraph(this.config, storage, rows);
       if (name === 'projectKv') return graphs.projectionGraph(this.config, storage, rows, ['k', 'v']);
@@ -102,7 +98,7 @@ const BLOCK_MATRICES: Record<BlockGraph, string[]> = {
   feedForward: ['cross_attn.o.weight', 'ffn.0.weight', 'ffn.2.weight'],
 };
 
-function signature(weights: Weights, matrices: readonly string[]): string {
+function signature(weights: WeightView, matrices: readonly string[]): string {
   const letter = ({ bits, zeroPoints, partRows }: GpuMatrixStorage) =>
     `${bits}${zeroPoints ? 'z' : ''}${partRows.length > 1 ? `/${partRows}` : ''}`;
   return matrices.map((matrix) => letter(weights.storage(matrix))).join(',');

@@ -3,7 +3,7 @@ import { throwIfAborted } from '../errors';
 import type { Gpu } from '../gpu/device';
 import { type GpuTensor, Scope } from '../gpu/memory';
 import type { Ort } from '../gpu/ort';
-import type { Weights } from '../gpu/weights';
+import type { BlockWeights } from '../gpu/weights';
 import { Activations, type DitPlan } from './activations';
 import { DitSessions } from './block-graphs';
 import { predictVelocity } from './dit';
@@ -29,8 +29,8 @@ export interface DenoiseHost {
   gpu: Gpu;
   ort: Ort;
   config: DitConfig;
-  /** An expert's weights, on the GPU. Called once for each stage that has steps; the caller owns them. */
-  expert(stage: Stage): Promise<Weights>;
+  /** An expert's weights. Called once for each stage that has steps; the caller owns them. */
+  expert(stage: Stage): Promise<BlockWeights>;
   signal?: AbortSignal | undefined;
 }
 
@@ -92,7 +92,7 @@ export async function denoise(
       const [conditional, unconditional] = velocities.slice(0, stage.texts.length);
       const ran = unconditional ? [conditional!, unconditional] : [conditional!];
       const pass = { gpu, sessions, plan: dit, activations, signal };
-      await predictVelocity(pass, stage.weights, sampler.get('sample'), schedule.timesteps[index]!, stage.texts, ran);
+      await predictVelocity(pass, stage.expert, sampler.get('sample'), schedule.timesteps[index]!, stage.texts, ran);
       const step = solver.step(schedule, index, guided.scale);
       const given = { conditional: conditional!, ...(unconditional && { unconditional }) };
       await sampler.apply(step, given);
@@ -109,7 +109,7 @@ export async function denoise(
 
 interface StageState extends Disposable {
   name: Stage;
-  weights: Weights;
+  expert: BlockWeights;
   texts: TextKeys[];
 }
 
@@ -121,16 +121,14 @@ async function enterStage(
   type: 'f16' | 'f32',
   embeddings: readonly TextEmbedding[],
 ): Promise<StageState> {
-  const weights = await host.expert(name);
-  const scope = new Scope();
-  try {
-    const texts: TextKeys[] = [];
-    for (const embedding of embeddings) {
-      texts.push(scope.own(await encodeTextKeys(host.gpu, sessions, weights, embedding, type, host.signal)));
-    }
-    return { name, weights, texts, [Symbol.dispose]: () => scope[Symbol.dispose]() };
-  } catch (error) {
-    scope[Symbol.dispose]();
-    throw error;
-  }
+  const expert = await host.expert(name);
+  const texts = await encodeTextKeys(host.gpu, sessions, expert, embeddings, type, host.signal);
+  return {
+    name,
+    expert,
+    texts,
+    [Symbol.dispose]() {
+      for (const text of texts) text[Symbol.dispose]();
+    },
+  };
 }

@@ -4,11 +4,11 @@ import { HEAD_DIM, patchChannels } from '../config';
 import { throwIfAborted } from '../errors';
 import type { Gpu } from '../gpu/device';
 import type { GpuTensor } from '../gpu/memory';
-import type { Weights } from '../gpu/weights';
+import type { BlockWeights, WeightView } from '../gpu/weights';
 import type { Activations, Branch, DitPlan } from './activations';
 import type { BlockGraph, CompiledGraph, DitSessions } from './block-graphs';
 import { sinusoid } from './rope';
-import type { TextKeys } from './text-keys';
+import { type BlockText, blockText, type TextKeys } from './text-keys';
 
 /** What a pass needs besides weights. */
 export interface DitHost {
@@ -29,7 +29,7 @@ export interface DitHost {
  */
 export async function predictVelocity(
   host: DitHost,
-  weights: Weights,
+  expert: BlockWeights,
   latents: GpuTensor,
   timestep: number,
   texts: readonly TextKeys[],
@@ -37,27 +37,34 @@ export async function predictVelocity(
 ): Promise<void> {
   const { activations, sessions } = host;
   const branches = activations.branches.slice(0, texts.length);
-  await embed(host, weights, latents, branches);
-  await embedTime(host, weights, timestep);
+  await embed(host, expert.outer, latents, branches);
+  await embedTime(host, expert.outer, timestep);
   await host.tap?.('patch_tokens', branches[0]!.x[0]!);
   await host.tap?.('e', activations.e);
   await host.tap?.('e0', activations.e0);
   for (let block = 0; block < sessions.config.numLayers; block++) {
-    await modulate(host, weights, block);
+    const weights = await expert.block(block);
+    await modulate(host, weights);
     for (const [index, branch] of branches.entries()) {
       // Until the first cross-attention all branches hold the same numbers, so block 0 attends once for all (exact).
       const shared = block === 0 ? (index === 0 ? branches : []) : [branch];
-      if (shared.length > 0) await runBlock(host, weights, block, shared, texts.slice(index, index + shared.length));
+      const read = texts.slice(index, index + shared.length).map((text) => blockText(text, block));
+      if (shared.length > 0) await runBlock(host, weights, shared, read);
     }
     await host.tap?.(`block${block}.block_out`, branches[0]!.x[0]!);
     // Waiting here bounds what is queued, so that a cancel takes effect within a block, not after a step.
     await host.gpu.device.queue.onSubmittedWorkDone();
   }
-  for (const [index, branch] of branches.entries()) await head(host, weights, branch, velocities[index]!);
+  for (const [index, branch] of branches.entries()) await head(host, expert.outer, branch, velocities[index]!);
 }
 
 /** Latents to the residual stream, the same for every branch. */
-async function embed(host: DitHost, weights: Weights, latents: GpuTensor, branches: readonly Branch[]): Promise<void> {
+async function embed(
+  host: DitHost,
+  weights: WeightView,
+  latents: GpuTensor,
+  branches: readonly Branch[],
+): Promise<void> {
   const { gpu, sessions, plan, activations } = host;
   const width = patchChannels(sessions.config) * 4;
   await run(await sessions.patchify(plan.grid), { latents }, { patches: activations.patches });
@@ -66,45 +73,44 @@ async function embed(host: DitHost, weights: Weights, latents: GpuTensor, branch
     gpu.memory.copy(activations.patches, chunk.begin * width, rows, 0, chunk.tokens * width);
     const compiled = await sessions.outer('embed', weights, chunk.tokens);
     const x = branches[0]!.x[chunk.index]!;
-    await run(compiled, weights.feeds(compiled.graph.inputs, '', { patches: rows }), { x });
+    await run(compiled, weights.feeds(compiled.graph.inputs, { patches: rows }), { x });
     for (const branch of branches.slice(1)) gpu.memory.copy(x, 0, branch.x[chunk.index]!, 0, x.sizeBytes);
   }
 }
 
-async function embedTime(host: DitHost, weights: Weights, timestep: number): Promise<void> {
+async function embedTime(host: DitHost, weights: WeightView, timestep: number): Promise<void> {
   const { gpu, sessions, activations } = host;
   gpu.memory.write(activations.sinusoid, sinusoid(timestep, sessions.config.freqDim));
   const compiled = await sessions.outer('time', weights, 1);
-  const feeds = weights.feeds(compiled.graph.inputs, '', { sinusoid: activations.sinusoid });
+  const feeds = weights.feeds(compiled.graph.inputs, { sinusoid: activations.sinusoid });
   await run(compiled, feeds, { e: activations.e, e0: activations.e0 });
 }
 
 /** The block's six modulation vectors for this step. */
-export async function modulate({ sessions, activations }: DitHost, weights: Weights, block: number): Promise<void> {
+export async function modulate({ sessions, activations }: DitHost, weights: WeightView): Promise<void> {
   const compiled = await sessions.modulation();
-  const feeds = weights.feeds(compiled.graph.inputs, `blocks.${block}.`, { e0: activations.e0 });
+  const feeds = weights.feeds(compiled.graph.inputs, { e0: activations.e0 });
   await run(compiled, feeds, activations.modulation);
 }
 
 /** One block for branches whose residual streams are equal on entry (block 0), or for a single branch. */
 export async function runBlock(
   host: DitHost,
-  weights: Weights,
-  block: number,
+  weights: WeightView,
   branches: readonly Branch[],
-  texts: readonly TextKeys[],
+  texts: readonly BlockText[],
 ): Promise<void> {
   const { plan, activations } = host;
   for (const chunk of plan.chunks) {
     throwIfAborted(host.signal);
-    await storeKeysAndValues(host, weights, block, branches[0]!.x[chunk.index]!, chunk);
+    await storeKeysAndValues(host, weights, branches[0]!.x[chunk.index]!, chunk);
   }
   for (const chunk of plan.chunks) {
     throwIfAborted(host.signal);
     const attended = activations.attended.view([chunk.tokens, weightsDim(host)]);
-    await selfAttend(host, weights, block, branches[0]!.x[chunk.index]!, chunk, attended);
+    await selfAttend(host, weights, branches[0]!.x[chunk.index]!, chunk, attended);
     for (const [index, branch] of branches.entries()) {
-      await finishBlock(host, weights, block, branch.x[chunk.index]!, chunk, attended, texts[index]!);
+      await finishBlock(host, weights, branch.x[chunk.index]!, chunk, attended, texts[index]!);
     }
   }
 }
@@ -117,31 +123,24 @@ type Chunk = DitPlan['chunks'][number];
 /** Runs a block's graph: weights by name, the given activations over them. */
 async function runBlockGraph(
   host: DitHost,
-  weights: Weights,
-  block: number,
+  weights: WeightView,
   name: BlockGraph,
   tokens: number,
   inputs: Record<string, GpuTensor>,
   outputs: Record<string, GpuTensor>,
 ): Promise<void> {
-  const compiled = await host.sessions.block(name, weights, block, tokens);
-  const feeds = weights.feeds(compiled.graph.inputs, `blocks.${block}.`, { ...host.activations.modulation, ...inputs });
+  const compiled = await host.sessions.block(name, weights, tokens);
+  const feeds = weights.feeds(compiled.graph.inputs, { ...host.activations.modulation, ...inputs });
   await run(compiled, feeds, outputs);
 }
 
-async function storeKeysAndValues(
-  host: DitHost,
-  weights: Weights,
-  block: number,
-  x: GpuTensor,
-  chunk: Chunk,
-): Promise<void> {
+async function storeKeysAndValues(host: DitHost, weights: WeightView, x: GpuTensor, chunk: Chunk): Promise<void> {
   const { gpu, plan, activations, sessions } = host;
   const { dim } = sessions.config;
   const k = activations.projectedK.view([chunk.tokens, dim]);
   const v = activations.projectedV.view([chunk.tokens, dim]);
-  await runBlockGraph(host, weights, block, 'projectKv', chunk.tokens, { x }, { k, v });
-  const weight = weights.tensor(`blocks.${block}.self_attn.norm_k.weight`);
+  await runBlockGraph(host, weights, 'projectKv', chunk.tokens, { x }, { k, v });
+  const weight = weights.tensor('self_attn.norm_k.weight');
   for (const group of plan.headGroups) {
     const { keys, values } = activations.headGroups[group.index]!;
     const store = { ...storeShape(host, chunk), heads: group.heads, headOffset: group.begin };
@@ -160,16 +159,15 @@ function storeShape({ plan, sessions }: DitHost, chunk: Chunk) {
 
 async function selfAttend(
   host: DitHost,
-  weights: Weights,
-  block: number,
+  weights: WeightView,
   x: GpuTensor,
   chunk: Chunk,
   attended: GpuTensor,
 ): Promise<void> {
   const { activations, plan, sessions } = host;
   const q = activations.projectedK.view([chunk.tokens, sessions.config.dim]);
-  await runBlockGraph(host, weights, block, 'projectQ', chunk.tokens, { x }, { q });
-  await storeQueries(host, q, weights.tensor(`blocks.${block}.self_attn.norm_q.weight`), chunk, true);
+  await runBlockGraph(host, weights, 'projectQ', chunk.tokens, { x }, { q });
+  await storeQueries(host, q, weights.tensor('self_attn.norm_q.weight'), chunk, true);
   for (const group of plan.headGroups) {
     const { keys, values } = activations.headGroups[group.index]!;
     const headsOf = { heads: group.heads, headOffset: group.begin };
@@ -212,34 +210,33 @@ async function attend(
 /** Residual of self-attention, cross-attention to the prompt, feed-forward network; x is replaced. */
 async function finishBlock(
   host: DitHost,
-  weights: Weights,
-  block: number,
+  weights: WeightView,
   x: GpuTensor,
   chunk: Chunk,
   attended: GpuTensor,
-  text: TextKeys,
+  text: BlockText,
 ): Promise<void> {
   const { activations, sessions } = host;
   const { dim, numHeads } = sessions.config;
   const q = activations.projectedK.view([chunk.tokens, dim]);
   const out = activations.residual.view([chunk.tokens, dim]);
-  await runBlockGraph(host, weights, block, 'afterSelfAttention', chunk.tokens, { x, attended }, { out, q });
-  await storeQueries(host, q, weights.tensor(`blocks.${block}.cross_attn.norm_q.weight`), chunk, false);
+  await runBlockGraph(host, weights, 'afterSelfAttention', chunk.tokens, { x, attended }, { out, q });
+  await storeQueries(host, q, weights.tensor('cross_attn.norm_q.weight'), chunk, false);
   const crossed = activations.projectedV.view([chunk.tokens, dim]);
-  const { keys, values } = text.blocks[block]!;
-  await attend(host, chunk, { heads: numHeads, headOffset: 0 }, keys, values, text, crossed);
-  await runBlockGraph(host, weights, block, 'feedForward', chunk.tokens, { x: out, attended: crossed }, { out: x });
+  const { keys, values, rows, lastKeyBias } = text;
+  await attend(host, chunk, { heads: numHeads, headOffset: 0 }, keys, values, { keys: rows, lastKeyBias }, crossed);
+  await runBlockGraph(host, weights, 'feedForward', chunk.tokens, { x: out, attended: crossed }, { out: x });
 }
 
 /** Residual stream to velocity. */
-async function head(host: DitHost, weights: Weights, branch: Branch, velocity: GpuTensor): Promise<void> {
+async function head(host: DitHost, weights: WeightView, branch: Branch, velocity: GpuTensor): Promise<void> {
   const { gpu, sessions, plan, activations } = host;
   const width = patchChannels(sessions.config) * 4;
   for (const chunk of plan.chunks) {
     const compiled = await sessions.outer('head', weights, chunk.tokens);
     const patches = activations.chunkPatches.view([chunk.tokens, patchChannels(sessions.config)]);
     const x = branch.x[chunk.index]!;
-    await run(compiled, weights.feeds(compiled.graph.inputs, '', { x, e: activations.e }), { patches });
+    await run(compiled, weights.feeds(compiled.graph.inputs, { x, e: activations.e }), { patches });
     gpu.memory.copy(patches, 0, activations.patches, chunk.begin * width, chunk.tokens * width);
   }
   await run(await sessions.unpatchify(plan.grid), { patches: activations.patches }, { latents: velocity });

@@ -11,7 +11,7 @@ import {
   ZERO_POINTS_SUFFIX,
 } from '../manifest';
 import type { Gpu } from './device';
-import type { GpuTensor } from './memory';
+import type { GpuTensor, GpuType } from './memory';
 
 /**
  * A set of weights in GPU buffers, one buffer a tensor, bound as graph inputs by name. Floats are float32 whatever their
@@ -22,7 +22,7 @@ export class Weights implements Disposable {
 
   private constructor(
     private readonly gpu: Gpu,
-    private readonly entries: TensorSource['entries'],
+    private entries: TensorSource['entries'],
     private readonly maxBindingBytes: number,
   ) {}
 
@@ -55,15 +55,41 @@ export class Weights implements Disposable {
     }
   }
 
-  /** The tensor of that name. */
-  tensor(name: string): GpuTensor {
+  /** The weights whose names begin with `prefix`, under the rest of their names. */
+  at(prefix: string): WeightView {
+    return {
+      tensor: (name) => this.tensor(prefix + name),
+      storage: (name) => this.storage(prefix + name),
+      feeds: (inputs, activations) => {
+        const feeds: Record<string, GpuTensor> = {};
+        for (const name of inputs.keys()) feeds[name] = activations[name] ?? this.tensor(prefix + name);
+        return feeds;
+      },
+    };
+  }
+
+  /** Replaces every tensor's contents by those of `source`, in the same buffers where type and shape are the same. */
+  async reload(source: TensorSource, signal?: AbortSignal): Promise<void> {
+    this.entries = source.entries;
+    const before = new Map(this.tensors);
+    this.tensors.clear();
+    try {
+      for (const [name, entry] of source.entries) {
+        throwIfAborted(signal);
+        this.add(name, entry, await source.read(name), before);
+      }
+    } finally {
+      for (const tensor of before.values()) tensor[Symbol.dispose]();
+    }
+  }
+
+  private tensor(name: string): GpuTensor {
     const tensor = this.tensors.get(name);
     if (!tensor) throw new ZoetropeError('internal', `Weight "${name}" is not loaded.`);
     return tensor;
   }
 
-  /** How matrix `name` lies on the GPU: 32-bit floats or quantised blocks. */
-  storage(name: string): GpuMatrixStorage {
+  private storage(name: string): GpuMatrixStorage {
     const storage = matrixStorage(this.entries, name);
     return { ...storage, bits: storage.bits === 16 ? 32 : storage.bits, partRows: this.partRows(name) };
   }
@@ -74,38 +100,32 @@ export class Weights implements Disposable {
     return splitRows(entry.shape[0]!, gpuBytes(entry), this.maxBindingBytes);
   }
 
-  /** Uploads a tensor, a large matrix in parts and its scales and zero points along with it. */
-  private add(name: string, entry: TensorEntry, bytes: Uint8Array): void {
+  /** Puts a tensor on the GPU, a large matrix in parts and its scales and zero points along with it. Takes buffers from `old`. */
+  private add(name: string, entry: TensorEntry, bytes: Uint8Array, old?: Map<string, GpuTensor>): void {
     const suffix = [SCALES_SUFFIX, ZERO_POINTS_SUFFIX].find((end) => name.endsWith(end)) ?? '';
     const owner = name.slice(0, name.length - suffix.length);
     const parts = this.partRows(this.entries.has(owner) ? owner : name);
-    if (parts.length === 1) {
-      this.tensors.set(name, uploadTensor(this.gpu, name, entry, bytes));
-      return;
-    }
     const rowBytes = bytes.byteLength / entry.shape[0]!;
     let begin = 0;
     parts.forEach((rows, index) => {
-      const part = partName(owner, index) + suffix;
-      const shape = [rows, ...entry.shape.slice(1)];
-      const slice = bytes.subarray(begin * rowBytes, (begin + rows) * rowBytes);
-      this.tensors.set(part, uploadTensor(this.gpu, part, { ...entry, shape }, slice));
+      const whole = parts.length === 1;
+      const part = whole ? name : partName(owner, index) + suffix;
+      const slice = whole ? bytes : bytes.subarray(begin * rowBytes, (begin + rows) * rowBytes);
+      this.put(part, { ...entry, shape: [rows, ...entry.shape.slice(1)] }, slice, old);
       begin += rows;
     });
   }
 
-  /**
-   * Feeds of a graph: the given activations, and for every other input the weight `prefix + input`. Graph inputs carry the
-   * checkpoint's own names, so nothing is mapped twice.
-   */
-  feeds(
-    inputs: ReadonlyMap<string, unknown>,
-    prefix: string,
-    activations: Record<string, GpuTensor>,
-  ): Record<string, GpuTensor> {
-    const feeds: Record<string, GpuTensor> = {};
-    for (const name of inputs.keys()) feeds[name] = activations[name] ?? this.tensor(prefix + name);
-    return feeds;
+  private put(name: string, entry: TensorEntry, bytes: Uint8Array, old?: Map<string, GpuTensor>): void {
+    const { type, values } = gpuValues(name, entry, bytes);
+    const kept = old?.get(name);
+    if (kept?.type === type && String(kept.shape) === String(entry.shape)) {
+      old?.delete(name);
+      this.gpu.memory.write(kept, values);
+      this.tensors.set(name, kept);
+    } else {
+      this.tensors.set(name, this.gpu.memory.upload(name, type, entry.shape, values));
+    }
   }
 
   /** Frees every buffer. */
@@ -113,6 +133,35 @@ export class Weights implements Disposable {
     for (const tensor of this.tensors.values()) tensor[Symbol.dispose]();
     this.tensors.clear();
   }
+}
+
+/** Weights under names of their own, e.g. those of one block: what a graph is built from and fed with. */
+export interface WeightView {
+  /** The tensor of that name. */
+  tensor(name: string): GpuTensor;
+  /** How matrix `name` lies on the GPU: 32-bit floats or quantised blocks. */
+  storage(name: string): GpuMatrixStorage;
+  /**
+   * Feeds of a graph: the given activations, and the weight of that name for every other input. Graph inputs carry the
+   * checkpoint's own names, so nothing is mapped twice.
+   */
+  feeds(inputs: ReadonlyMap<string, unknown>, activations: Record<string, GpuTensor>): Record<string, GpuTensor>;
+}
+
+/**
+ * A network of equal blocks, wherever its weights are. A view of a block is good until the next block is asked for; asking
+ * in order, over and over, lets a streamed one fetch ahead.
+ */
+export interface BlockWeights {
+  /** Everything outside the blocks. */
+  readonly outer: WeightView;
+  /** Block `index`, on the GPU when it resolves. */
+  block(index: number): Promise<WeightView>;
+}
+
+/** All blocks of `weights` at once; a block's names begin with `prefix` and its index. */
+export function residentBlocks(weights: Weights, prefix: string): BlockWeights {
+  return { outer: weights.at(''), block: async (index) => weights.at(`${prefix}${index}.`) };
 }
 
 /** {@link MatrixStorage} on the GPU, where half floats have become float32. */
@@ -134,14 +183,18 @@ export function splitRows(rows: number, sizeBytes: number, limitBytes: number): 
   return Array.from({ length: parts }, (_, part) => Math.min(length, rows - part * length));
 }
 
-function uploadTensor(gpu: Gpu, name: string, entry: { dtype: string; shape: number[] }, bytes: Uint8Array): GpuTensor {
-  if (entry.dtype === 'U8') return gpu.memory.upload(name, 'uint8', entry.shape, bytes);
-  const dtype = entry.dtype as Parameters<typeof isFloatDtype>[0];
+/** A tensor's values as the GPU holds them. */
+function gpuValues(
+  name: string,
+  { dtype }: TensorEntry,
+  bytes: Uint8Array,
+): { type: GpuType; values: ArrayBufferView } {
+  if (dtype === 'U8') return { type: 'uint8', values: bytes };
   if (!isFloatDtype(dtype)) {
     throw new ZoetropeError(
       'bad-checkpoint',
-      `Tensor "${name}" has type ${entry.dtype}; a model folder holds F32, F16, BF16 and U8 (blocks of ${QUANT_BLOCK}). Import the checkpoint again.`,
+      `Tensor "${name}" has type ${dtype}; a model folder holds F32, F16, BF16 and U8 (blocks of ${QUANT_BLOCK}). Import the checkpoint again.`,
     );
   }
-  return gpu.memory.upload(name, 'float32', entry.shape, decodeFloats(bytes, dtype));
+  return { type: 'float32', values: decodeFloats(bytes, dtype) };
 }

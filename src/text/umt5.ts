@@ -2,8 +2,9 @@ import type { Umt5Config } from '../config';
 import { throwIfAborted, ZoetropeError } from '../errors';
 import { decodeFloats, isFloatDtype } from '../floats';
 import type { Gpu } from '../gpu/device';
-import type { Ort } from '../gpu/ort';
-import type { GpuMatrixStorage, Weights } from '../gpu/weights';
+import { Scope } from '../gpu/memory';
+import type { Ort, OrtGraph } from '../gpu/ort';
+import type { BlockWeights, GpuMatrixStorage, WeightView } from '../gpu/weights';
 import { DTYPE_BYTES, type RangedTensorSource, type TensorSource } from '../manifest';
 import { Graph, type Value } from '../onnx/graph';
 import { add, gather, geluTanh, linear, matmul, mul, reshape, rmsNorm, softmax, transpose } from '../onnx/ops';
@@ -71,8 +72,8 @@ export interface Umt5Host {
   gpu: Gpu;
   ort: Ort;
   config: Umt5Config;
-  /** Every tensor but the embedding table. */
-  weights: Weights;
+  /** Every tensor but the embedding table; a block is a layer. */
+  weights: BlockWeights;
   /** Where rows of the embedding table are read. */
   source: TensorSource;
   signal?: AbortSignal | undefined;
@@ -80,47 +81,101 @@ export interface Umt5Host {
   onLayer?: (layer: number, x: Float32Array) => void;
 }
 
+/** What the encoder gives for a prompt: a row for each token. */
+export interface EncodedText {
+  rows: number;
+  /** [rows, dModel]. */
+  values: Float32Array;
+}
+
 /**
- * Encodes n token ids (1 to 512, the last one `</s>`) to [n, dModel]. Only real tokens run: padding would be masked, and the
- * rows behind them are zeros by definition.
+ * Encodes prompts of n token ids (1 to 512, the last one `</s>`) to [n, dModel] each, in one sweep over the layers, so that
+ * streamed weights are read once. Only real tokens run: padding would be masked, and the rows behind them are zeros by
+ * definition.
  */
-export async function encodeText(
-  host: Umt5Host,
-  ids: ArrayLike<number>,
-): Promise<{ rows: number; values: Float32Array }> {
-  const { gpu, ort, config, weights } = host;
+export async function encodeTexts(host: Umt5Host, prompts: readonly ArrayLike<number>[]): Promise<EncodedText[]> {
+  const { gpu, config, weights } = host;
   if (config.relativeBuckets !== 32 || config.relativeMaxDistance !== 128) {
     throw new ZoetropeError(
       'bad-checkpoint',
       `UMT5 with ${config.relativeBuckets} buckets to distance ${config.relativeMaxDistance} is not known; expected 32 and 128.`,
     );
   }
-  const tokens = ids.length;
-  const storage = (name: string) => weights.storage(`encoder.block.0.${name}`);
-  using from = gpu.memory.upload('text a', 'float32', [tokens, config.dModel], await embeddingRows(host, ids));
-  using to = gpu.memory.tensor('text b', 'float32', [tokens, config.dModel]);
-  using buckets = gpu.memory.upload('buckets', 'int32', [tokens, tokens], bucketTable(tokens));
-  const graph = layerGraph(config, storage, tokens);
-  const session = await ort.compile(graph);
-  let x = from;
-  let out = to;
+  using scope = new Scope();
+  const sessions = new LayerSessions(host);
   try {
+    const streams = [];
+    for (const ids of prompts) {
+      const shape = [ids.length, config.dModel];
+      const x = scope.own(gpu.memory.upload('text', 'float32', shape, await embeddingRows(host, ids)));
+      const out = scope.own(gpu.memory.tensor('text after a layer', 'float32', shape));
+      const table = bucketTable(ids.length);
+      const buckets = scope.own(gpu.memory.upload('buckets', 'int32', [ids.length, ids.length], table));
+      streams.push({ tokens: ids.length, x, out, buckets });
+    }
     for (let layer = 0; layer < config.numLayers; layer++) {
       throwIfAborted(host.signal);
-      await session.run(weights.feeds(graph.inputs, `encoder.block.${layer}.`, { x, buckets }), { out });
-      [x, out] = [out, x];
-      if (host.onLayer) host.onLayer(layer, await gpu.memory.readFloats(x));
+      const view = await weights.block(layer);
+      for (const stream of streams) {
+        const { graph, session } = await sessions.layer(view, stream.tokens);
+        await session.run(view.feeds(graph.inputs, { x: stream.x, buckets: stream.buckets }), { out: stream.out });
+        [stream.x, stream.out] = [stream.out, stream.x];
+        if (host.onLayer) host.onLayer(layer, await gpu.memory.readFloats(stream.x));
+      }
     }
+    const encoded: EncodedText[] = [];
+    for (const { tokens, x, out } of streams) {
+      const { graph, session } = await sessions.norm(tokens);
+      await session.run(weights.outer.feeds(graph.inputs, { x }), { out });
+      encoded.push({ rows: tokens, values: await gpu.memory.readFloats(out) });
+    }
+    return encoded;
   } finally {
-    await session.release();
+    await sessions.release();
   }
-  const last = finalNormGraph(config, tokens);
-  const norm = await ort.compile(last);
-  try {
-    await norm.run(weights.feeds(last.inputs, '', { x }), { out });
-    return { rows: tokens, values: await gpu.memory.readFloats(out) };
-  } finally {
-    await norm.release();
+}
+
+/** {@link encodeTexts} of a single prompt. */
+export async function encodeText(host: Umt5Host, ids: ArrayLike<number>): Promise<EncodedText> {
+  const [encoded] = await encodeTexts(host, [ids]);
+  return encoded!;
+}
+
+interface CompiledLayer {
+  graph: Graph;
+  session: OrtGraph;
+}
+
+/** Sessions by number of tokens and by how a layer's matrices are stored, which may differ from layer to layer. */
+class LayerSessions {
+  private readonly compiled = new Map<string, CompiledLayer>();
+
+  constructor(private readonly host: Umt5Host) {}
+
+  layer(view: WeightView, tokens: number): Promise<CompiledLayer> {
+    const storage = (name: string) => view.storage(name);
+    const letters = LAYER_MATRICES.map((name) => {
+      const { bits, zeroPoints, partRows } = storage(`${name}.weight`);
+      return `${bits}${zeroPoints}${partRows}`;
+    });
+    return this.get(`${tokens} ${letters}`, () => layerGraph(this.host.config, storage, tokens));
+  }
+
+  norm(tokens: number): Promise<CompiledLayer> {
+    return this.get(`norm ${tokens}`, () => finalNormGraph(this.host.config, tokens));
+  }
+
+  private async get(key: string, build: () => Graph): Promise<CompiledLayer> {
+    const known = this.compiled.get(key);
+    if (known) return known;
+    const graph = build();
+    const made = { graph, session: await this.host.ort.compile(graph) };
+    this.compiled.set(key, made);
+    return made;
+  }
+
+  async release(): Promise<void> {
+    for (const { session } of this.compiled.values()) await session.release();
   }
 }
 

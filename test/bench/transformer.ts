@@ -2,9 +2,9 @@ import { type DitConfig, ditShapes, type Shapes, type Umt5Config, umt5Shapes } f
 import { Activations } from '../../src/diffusion/activations';
 import { DitSessions } from '../../src/diffusion/block-graphs';
 import { modulate, runBlock } from '../../src/diffusion/dit';
-import { collapsedRows, textKeys } from '../../src/diffusion/text-keys';
+import { blockText, collapsedRows, textKeys } from '../../src/diffusion/text-keys';
 import { Scope } from '../../src/gpu/memory';
-import { Weights } from '../../src/gpu/weights';
+import { residentBlocks, Weights } from '../../src/gpu/weights';
 import { SCALES_SUFFIX, type TensorEntry, type TensorSource } from '../../src/manifest';
 import { planDit } from '../../src/plan';
 import { layerGraph } from '../../src/text/umt5';
@@ -98,7 +98,10 @@ async function heldBlock({ gpu, ort, cpuDriver }: BenchContext, bits: 4 | 8): Pr
   const text = collapsedRows(TEXT_ROWS, A14B.textLen);
   const c = scope.own(gpu.memory.tensor('c', 'float32', [text.keys, A14B.dim]));
   gpu.memory.write(c, seededFloats(2, text.keys * A14B.dim));
-  const keys = scope.own(await textKeys(gpu, sessions, weights, c, text, plan.type));
+  const expert = residentBlocks(weights, 'blocks.');
+  const [keys] = await textKeys(gpu, sessions, expert, [{ ...text, c }], plan.type);
+  scope.own(keys!);
+  const block = await expert.block(0);
   const [branch] = activations.branches;
   const host = { gpu, sessions, plan, activations };
   return {
@@ -107,8 +110,8 @@ async function heldBlock({ gpu, ort, cpuDriver }: BenchContext, bits: 4 | 8): Pr
       for (const [i, chunk] of plan.chunks.entries()) {
         gpu.memory.write(branch!.x[i]!, seededFloats(3, chunk.tokens * A14B.dim));
       }
-      await modulate(host, weights, 0);
-      await runBlock(host, weights, 0, [branch!], [keys]);
+      await modulate(host, block);
+      await runBlock(host, block, [branch!], [blockText(keys!, 0)]);
     },
     async release() {
       scope[Symbol.dispose]();
@@ -122,7 +125,8 @@ async function heldLayer({ gpu, ort, cpuDriver }: BenchContext, bits: 4 | 8): Pr
   const prefix = 'encoder.block.0.';
   const scope = new Scope();
   const weights = scope.own(await Weights.upload(gpu, randomSource(umt5Shapes(XXL), prefix, bits)));
-  const graph = layerGraph(XXL, (name) => weights.storage(prefix + name), tokens);
+  const layer = weights.at(prefix);
+  const graph = layerGraph(XXL, (name) => layer.storage(name), tokens);
   const session = await ort.compile(graph);
   const shape = [tokens, XXL.dModel];
   const x = scope.own(gpu.memory.upload('x', 'float32', shape, seededFloats(4, tokens * XXL.dModel)));
@@ -130,7 +134,7 @@ async function heldLayer({ gpu, ort, cpuDriver }: BenchContext, bits: 4 | 8): Pr
   const out = scope.own(gpu.memory.tensor('out', 'float32', shape));
   return {
     name: `${bits}-bit weights`,
-    run: () => session.run(weights.feeds(graph.inputs, prefix, { x, buckets }), { out }),
+    run: () => session.run(layer.feeds(graph.inputs, { x, buckets }), { out }),
     async release() {
       await session.release();
       scope[Symbol.dispose]();
