@@ -1,0 +1,127 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type DitConfig, ditShapes } from '../../src/config';
+import { Activations } from '../../src/diffusion/activations';
+import { DitSessions } from '../../src/diffusion/block-graphs';
+import { predictVelocity } from '../../src/diffusion/dit';
+import { encodeTextKeys } from '../../src/diffusion/text-keys';
+import { Scope } from '../../src/gpu/memory';
+import { type BlockWeights, residentBlocks, Weights } from '../../src/gpu/weights';
+import type { TensorSource } from '../../src/manifest';
+import { planDit } from '../../src/plan';
+import { BlockStream } from '../../src/store/block-stream';
+import { filledSource } from '../fixtures/case';
+import { openTestGpu, type TestGpu } from '../harness/dawn';
+import { seededFloats } from '../harness/near';
+
+const CONFIG: DitConfig = {
+  dim: 256,
+  ffnDim: 320,
+  numHeads: 2,
+  numLayers: 4,
+  inChannels: 16,
+  outChannels: 16,
+  freqDim: 256,
+  textDim: 64,
+  textLen: 512,
+  eps: 1e-6,
+};
+const SHAPE = [16, 2, 4, 4];
+
+const tensors = [...ditShapes(CONFIG)].map(([name, shape]) => ({ name, shape, scale: 0.25, offset: 0 }));
+const source = filledSource({ fill_prefix: '', tensors });
+
+let test: TestGpu;
+beforeAll(async () => {
+  test = await openTestGpu();
+});
+afterAll(() => test.close());
+
+const open = (slots: number, from: TensorSource = source, maxBindingBytes?: number) =>
+  BlockStream.open(test.gpu, from, {
+    prefix: 'blocks.',
+    count: CONFIG.numLayers,
+    slots,
+    now: () => performance.now(),
+    ...(maxBindingBytes && { maxBindingBytes }),
+  });
+
+/** Two steps, as a sampler makes them: the second one starts over at block 0. */
+async function twoSteps(expert: BlockWeights): Promise<Float32Array> {
+  const { gpu, ort } = test;
+  const limits = { maxBufferSize: 2 ** 28, maxStorageBufferBindingSize: 2 ** 27, f16: false, cpu: true };
+  const plan = planDit(CONFIG, { tokens: 8, latentFrames: 2, latentHeight: 4, latentWidth: 4 }, limits);
+  const sessions = new DitSessions(CONFIG, ort);
+  using scope = new Scope();
+  try {
+    const activations = scope.own(new Activations(gpu, CONFIG, plan, 1));
+    const text = { rows: 3, values: seededFloats(1, 3 * 64) };
+    const [keys] = await encodeTextKeys(gpu, sessions, expert, [text], 'f32');
+    scope.own(keys!);
+    const x = scope.own(gpu.memory.upload('x', 'float32', SHAPE, seededFloats(2, 16 * 2 * 4 * 4)));
+    const v = scope.own(gpu.memory.tensor('v', 'float32', SHAPE));
+    const host = { gpu, sessions, plan, activations };
+    await predictVelocity(host, expert, x, 900, [keys!], [v]);
+    await predictVelocity(host, expert, v, 500, [keys!], [x]);
+    return await gpu.memory.readFloats(x);
+  } finally {
+    await sessions.release();
+  }
+}
+
+describe('BlockStream', () => {
+  it.each([2, 3, 4])('gives the bits of resident weights through %i slots, in less memory', async (slots) => {
+    const { memory } = test.gpu;
+    const before = memory.liveBytes;
+    using weights = await Weights.upload(test.gpu, source);
+    const resident = memory.liveBytes - before;
+    const expected = await twoSteps(residentBlocks(weights, 'blocks.'));
+    weights[Symbol.dispose]();
+
+    memory.resetPeak();
+    const stream = await open(slots);
+    const actual = await twoSteps(stream);
+    const { blocks, ready } = stream.report();
+    stream[Symbol.dispose]();
+    await Promise.resolve();
+    expect(actual).toEqual(expected);
+    expect(blocks).toBe(3 * CONFIG.numLayers); // the prompt's keys, and two steps
+    if (slots === 4) expect(ready).toBeGreaterThanOrEqual(2 * CONFIG.numLayers);
+    else expect(memory.peakBytes - before).toBeLessThan(resident);
+    await expect.poll(() => memory.liveBytes).toBe(before);
+  });
+
+  it('takes any order, and matrices in parts', async () => {
+    using stream = await open(2, source, 100_000);
+    using weights = await Weights.upload(test.gpu, source, { maxBindingBytes: 100_000 });
+    for (const index of [3, 0, 0, 2, 1, 3]) {
+      const [streamed, kept] = [await stream.block(index), weights.at(`blocks.${index}.`)];
+      for (const name of ['modulation', 'self_attn.q.weight[2]', 'ffn.2.bias']) {
+        const bytes = await test.gpu.memory.read(streamed.tensor(name));
+        expect(bytes, `block ${index}, ${name}`).toEqual(await test.gpu.memory.read(kept.tensor(name)));
+      }
+    }
+  });
+
+  it('reports a block that cannot be read, and tries again', async () => {
+    let broken = true;
+    const failing: TensorSource = {
+      entries: source.entries,
+      read(name) {
+        if (broken && name.startsWith('blocks.1.ffn')) return Promise.reject(new Error('the disk is gone'));
+        return source.read(name);
+      },
+    };
+    const before = test.gpu.memory.liveBytes;
+    const stream = await open(2, failing);
+    await stream.block(0);
+    await expect(stream.block(1)).rejects.toThrow('the disk is gone');
+    broken = false;
+    expect((await stream.block(1)).tensor('modulation').shape).toEqual([1, 6, 256]);
+    stream[Symbol.dispose]();
+    await expect.poll(() => test.gpu.memory.liveBytes).toBe(before);
+  });
+
+  it('refuses a single slot', async () => {
+    await expect(open(1)).rejects.toMatchObject({ code: 'internal' });
+  });
+});
