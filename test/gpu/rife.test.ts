@@ -4,6 +4,7 @@ import type { RifeWeights } from '../../src/interpolate/rife-weights';
 import { openTestGpu, type TestGpu } from '../harness/dawn';
 import { distance, expectNear, type Tolerance } from '../harness/near';
 import { hasRifeReference, readFrame, rifeGolden, shippedRife, uploadFrame } from '../harness/rife';
+import { movingTexture, psnr } from '../harness/texture';
 
 /** f32 against the fp32 reference, through 44 convolutions. Measured up to 4e-7 and 6.1e-6; four times that. */
 const F32_NETWORK: Tolerance = { relativeL2: 1.6e-6, maxAbs: 2.5e-5 };
@@ -11,6 +12,16 @@ const F32_NETWORK: Tolerance = { relativeL2: 1.6e-6, maxAbs: 2.5e-5 };
 const F32_VALUES: Tolerance = { relativeL2: 1.6e-5, maxAbs: 6.4e-5 };
 /** Weights and activations in f16, flow, mask and pictures in f32. Measured up to 2.5e-4 on lavapipe; four times that. */
 const F16_NETWORK: Tolerance = { relativeL2: 1e-3, maxAbs: 1e-3 };
+
+/** PSNR that the reference reaches at fifths of the way, on a translated texture (its page; plain blending: 25 dB). */
+const REFERENCE_DB = new Map([
+  [0.2, 43.4],
+  [0.4, 39.8],
+  [0.6, 37.9],
+  [0.8, 41.7],
+]);
+/** How much less counts as the same. */
+const MARGIN_DB = 0.5;
 
 let test: TestGpu;
 let weights: RifeWeights;
@@ -119,4 +130,37 @@ it('refuses times at and beyond the frames, which need no network', async () => 
   for (const time of [0, 1, Number.NaN]) {
     await expect(rife.at(picture, picture, time)).rejects.toMatchObject({ code: 'internal' });
   }
+});
+
+describe('RIFE 4.6 on moving textures', () => {
+  /** Frames of a texture that moves, made by the network at some times, and as they should be. */
+  async function between(seed: number, [width, height]: readonly [number, number], times: readonly number[]) {
+    const { gpu } = test;
+    const [dx, dy] = [6, -4];
+    const texture = movingTexture(seed, 6, 64);
+    const [first, second] = [texture(width, height, 0, 0), texture(width, height, dx, dy)];
+    using a = uploadFrame(gpu, first, [3, height, width]);
+    using b = uploadFrame(gpu, second, [3, height, width]);
+    using rife = new Rife(gpu, weights, { width, height });
+    using before = await rife.prepare({ rgb: a, frame: 0 });
+    using after = await rife.prepare({ rgb: b, frame: 0 });
+    const frames = [];
+    for (const time of times) {
+      const { rgb } = await rife.at(before, after, time);
+      const blended = first.map((value, i) => value * (1 - time) + second[i]! * time);
+      frames.push({ made: await readFrame(gpu, rgb), wanted: texture(width, height, time * dx, time * dy), blended });
+    }
+    return frames;
+  }
+
+  it.each([5, 6, 7])('reaches the reference’s figures at fifths of the way, texture %i', async (seed) => {
+    const frames = await between(seed, [128, 96], [...REFERENCE_DB.keys()]);
+    const figures = frames.map(({ made, wanted, blended }) => [psnr(made, wanted), psnr(blended, wanted)] as const);
+    console.log(
+      `Texture ${seed}: ${figures.map(([made, blended]) => `${made.toFixed(1)} (blended ${blended.toFixed(1)})`).join(', ')} dB`,
+    );
+    [...REFERENCE_DB.values()].forEach((reference, i) => {
+      expect(figures[i]![0], `frame ${i + 1} of 4`).toBeGreaterThan(reference - MARGIN_DB);
+    });
+  });
 });
