@@ -1,69 +1,115 @@
 import { ZoetropeError } from './errors';
 import type { Gpu } from './gpu/device';
-import { residentBlocks, Weights } from './gpu/weights';
+import { type BlockWeights, residentBlocks, Weights } from './gpu/weights';
 import { rifeModel } from './interpolate/rife';
 import { loadRife } from './interpolate/rife-weights';
+import type { ComponentName } from './manifest';
 import type { LoadOptions, Model } from './pipeline';
+import { BLOCK_PREFIX, STREAM_SLOTS, type WeightResidency } from './plan/residency';
+import { BlockStream } from './store/block-stream';
 import { Residency } from './store/residency';
-import type { OpenModelOptions, VerifiedModel, VerifiedPart } from './store/verified';
+import type { OpenModelOptions, VerifiedComponent, VerifiedModel, VerifiedPart } from './store/verified';
 import { createTokenizer } from './text/tokenizer';
 import { EMBEDDING } from './text/umt5';
 import { loadVae } from './vae/decoder';
 
 /**
- * A model folder on a device: every part is loaded when a job first needs it, and stays.
+ * A model folder on a device. Every part is loaded when a job first needs it; whether it stays, makes room for the next one
+ * or passes block by block is what {@link Model.arrange} was told last.
  * @param rife the interpolator beside the model, where there is one.
  */
 export function residentModel(gpu: Gpu, verified: VerifiedModel, rife?: VerifiedPart): Model & Disposable {
-  const residency = new Residency((name, options) => {
+  const parts = new Residency((name, options) => {
     if (name !== 'rife') return verified.component(name, options);
     if (rife) return rife.open(options);
     throw new ZoetropeError('missing-component', `There is no RIFE interpolator beside the model "${manifest.name}".`);
   });
   const { manifest } = verified;
+  let arrangement: WeightResidency = 'all';
+
+  /** Frees the other networks unless all may stay. They are asked for one after the other, so none of them is in use. */
+  const makeRoom = (wanted: ComponentName) => {
+    if (arrangement === 'all') return;
+    for (const name of WEIGHTS) if (name !== wanted) parts.release(name);
+  };
+
+  const networkOptions = (load: LoadOptions) => (arrangement === 'streamed' ? STREAM_OPTIONS : openOptions(load));
+
+  /** A network of blocks, whole or streamed. */
+  const blocks = async (name: ComponentName, count: number, source: VerifiedComponent, signal: AbortSignal) => {
+    const prefix = BLOCK_PREFIX[name]!;
+    if (arrangement === 'streamed' && count > STREAM_SLOTS) {
+      const now = () => performance.now();
+      const stream = await BlockStream.open(gpu, source, {
+        prefix,
+        count,
+        slots: STREAM_SLOTS,
+        except: [EMBEDDING],
+        now,
+      });
+      return { weights: stream as BlockWeights, [Symbol.dispose]: () => stream[Symbol.dispose]() };
+    }
+    const names = [...source.entries.keys()].filter((tensor) => tensor !== EMBEDDING);
+    const weights = await Weights.upload(gpu, source, { names, signal });
+    return { weights: residentBlocks(weights, prefix), [Symbol.dispose]: () => weights[Symbol.dispose]() };
+  };
+
   return {
     manifest,
 
     tokenizer: (load) =>
-      residency.get('tokenizer', openOptions(load), async (source) => {
+      parts.get('tokenizer', openOptions(load), async (source) => {
         const text = new TextDecoder().decode(await source.readFile('tokenizer.json'));
         return createTokenizer(JSON.parse(text));
       }),
 
-    textEncoder: (load) =>
-      residency.get('text_encoder', openOptions(load), async (source) => {
-        const names = [...source.entries.keys()].filter((name) => name !== EMBEDDING);
-        const weights = await Weights.upload(gpu, source, { names, signal: load.signal });
-        const blocks = residentBlocks(weights, 'encoder.block.');
-        return { weights: blocks, source, [Symbol.dispose]: () => weights[Symbol.dispose]() };
-      }),
+    arrange(residency) {
+      if (residency === arrangement) return;
+      for (const name of WEIGHTS) parts.release(name);
+      arrangement = residency;
+    },
+
+    textEncoder(load) {
+      makeRoom('text_encoder');
+      return parts.get('text_encoder', networkOptions(load), async (source) => ({
+        ...(await blocks('text_encoder', manifest.umt5.numLayers, source, load.signal)),
+        source,
+      }));
+    },
 
     expert(stage, load) {
       // A model of one expert has it as `high`, and no schedule of its asks for another.
       if (!manifest.components[stage]) {
         throw new ZoetropeError('missing-component', `The model "${manifest.name}" has no ${stage}-noise expert.`);
       }
-      return residency.get(stage, openOptions(load), async (source) => {
-        const weights = await Weights.upload(gpu, source, { signal: load.signal });
-        return { ...residentBlocks(weights, 'blocks.'), [Symbol.dispose]: () => weights[Symbol.dispose]() };
+      makeRoom(stage);
+      return parts.get(stage, networkOptions(load), async (source) => {
+        const { weights, ...disposal } = await blocks(stage, manifest.dit.numLayers, source, load.signal);
+        return { outer: weights.outer, block: (index) => weights.block(index), ...disposal };
       });
     },
 
-    vae: (load) => residency.get('vae', openOptions(load), (source) => loadVae(gpu, manifest.vae, source, load.signal)),
+    vae(load) {
+      makeRoom('vae');
+      return parts.get('vae', openOptions(load), (source) => loadVae(gpu, manifest.vae, source, load.signal));
+    },
 
     async interpolator(kind, load) {
       if (kind === 'film') {
         throw new ZoetropeError('missing-component', `The model "${manifest.name}" has no FILM interpolator.`);
       }
-      return rifeModel(
-        gpu,
-        await residency.get('rife', openOptions(load), (source) => loadRife(gpu, source, load.signal)),
-      );
+      return rifeModel(gpu, await parts.get('rife', openOptions(load), (source) => loadRife(gpu, source, load.signal)));
     },
 
-    [Symbol.dispose]: () => residency[Symbol.dispose](),
+    [Symbol.dispose]: () => parts[Symbol.dispose](),
   };
 }
+
+/** Components that take GPU memory. */
+const WEIGHTS: readonly ComponentName[] = ['text_encoder', 'high', 'low', 'vae'];
+
+/** A stream reads on after its job, which must not be able to cancel what the next job reads; so it has no signal. */
+const STREAM_OPTIONS: OpenModelOptions = {};
 
 function openOptions({ signal, onProgress }: LoadOptions): OpenModelOptions {
   return { signal, onProgress: ({ doneBytes, totalBytes }) => onProgress(doneBytes, totalBytes) };

@@ -26,6 +26,8 @@ import { encoderCandidates } from './video/levels';
 /** A model whose parts come when they are asked for. Whether they stay is the residency's business, not the pipeline's. */
 export interface Model {
   readonly manifest: Manifest;
+  /** Says which weights may be on the GPU together, before a job asks for any. */
+  arrange(residency: Plan['residency']): void;
   tokenizer(load: LoadOptions): Promise<Tokenizer>;
   textEncoder(load: LoadOptions): Promise<{ weights: BlockWeights; source: TensorSource }>;
   expert(stage: Expert, load: LoadOptions): Promise<BlockWeights>;
@@ -48,6 +50,8 @@ export interface Host {
   model: Model;
   video: VideoHost;
   available: AvailableParts;
+  /** Bytes of GPU memory that a job may hold; Infinity if nobody has set a budget. */
+  budgetBytes: number;
   /** Milliseconds, any origin. */
   now(): number;
   /** A whole number from 0 to 2^32 - 1. */
@@ -67,7 +71,9 @@ export async function generate(
   for (const message of resolutionLog(request, resolved)) report.log({ level: 'info', message });
   const { device, f16, cpu } = gpu;
   const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
-  const plan = planVideo(resolved, host.model.manifest, { maxBufferSize, maxStorageBufferBindingSize, f16, cpu });
+  const limits = { maxBufferSize, maxStorageBufferBindingSize, f16, cpu, budgetBytes: host.budgetBytes };
+  const plan = planVideo(resolved, host.model.manifest, limits);
+  host.model.arrange(plan.residency);
   const settings = await chooseEncoder(host.video, encoderCandidates(plan.format), signal);
   const meter = new ProgressMeter(plan.work, host.now, report.progress);
   const clock = new StageClock(host.now);

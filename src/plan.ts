@@ -4,13 +4,15 @@ import type { DenoisePlan } from './diffusion/denoise';
 import { headBytes } from './diffusion/dit';
 import { guidanceOf, readsNegativePrompt } from './diffusion/guidance';
 import { schedule, stageOf } from './diffusion/schedule';
+import { SOLVERS } from './diffusion/solvers';
 import { ZoetropeError } from './errors';
 import { rifeMac } from './interpolate/rife';
 import type { Manifest } from './manifest';
 import { RIFE_46 } from './part';
+import { activationBytes, chooseResidency, textKeyBytes, type WeightResidency } from './plan/residency';
 import type { ResolvedRequest } from './request';
 import { type VideoShape, videoShape } from './shape';
-import { chooseTile } from './vae/memory';
+import { chooseTile, decoderBytes } from './vae/memory';
 import type { VideoFormat } from './video/levels';
 
 /** What the plan has to know of a device. */
@@ -23,6 +25,12 @@ export interface DeviceLimits {
   f16: boolean;
   /** A CPU driver. */
   cpu: boolean;
+}
+
+/** {@link DeviceLimits} and what a job may hold of them. */
+export interface DeviceBudget extends DeviceLimits {
+  /** Bytes of GPU memory that our buffers may take; Infinity where nobody has set a budget, since WebGPU tells none. */
+  budgetBytes: number;
 }
 
 /** Predicted floating-point operations (a multiply-add counts as two), for progress and estimates. */
@@ -40,6 +48,8 @@ export interface Plan {
   denoise: DenoisePlan;
   /** Whether any stage reads the negative prompt. */
   negativePrompt: boolean;
+  /** Which weights are on the GPU together. */
+  residency: WeightResidency;
   /** Side of the decoder's tiles in latent positions, or null for whole frames. */
   vaeTile: number | null;
   /** What makes the frames between the decoded ones, if any are wanted. */
@@ -59,11 +69,11 @@ const CHUNK_STEP = 64;
 const MAX_MAC_GPU = 5e10;
 const MAX_MAC_CPU = 2e8;
 
-/** Plans a request for a model on a device. Throws `out-of-memory` when a single token or head exceeds the limits. */
+/** Plans a request for a model on a device. Throws `out-of-memory` when it fits neither the limits nor the budget. */
 export function planVideo(
   request: ResolvedRequest,
-  manifest: Pick<Manifest, 'sizes' | 'dit' | 'umt5' | 'vae' | 'boundary'>,
-  limits: DeviceLimits,
+  manifest: Pick<Manifest, 'sizes' | 'dit' | 'umt5' | 'vae' | 'boundary' | 'components'>,
+  limits: DeviceBudget,
 ): Plan {
   const shape = videoShape(request, manifest.sizes);
   const dit = planDit(manifest.dit, shape, limits);
@@ -75,11 +85,25 @@ export function planVideo(
   });
   const latentShape = [manifest.vae.zDim, shape.latentFrames, shape.latentHeight, shape.latentWidth];
   const negativePrompt = readsNegativePrompt(steps, request);
+  const vaeTile = chooseTile(manifest.vae, shape.latentHeight, shape.latentWidth, bindingLimit(limits));
+  const branches = negativePrompt ? 2 : 1;
+  const latentBytes = 4 * latentShape.reduce((product, size) => product * size, 1);
+  const working = {
+    diffusion:
+      activationBytes(manifest.dit, dit, branches) +
+      textKeyBytes(manifest.dit, dit, branches) +
+      (SOLVERS[steps.solver].latents.length + branches + 1) * latentBytes,
+    decode:
+      latentBytes +
+      decoderBytes(manifest.vae, shape.latentHeight, shape.latentWidth, vaeTile, shape.latentFrames).peak +
+      2 * shape.width * shape.height,
+  };
   return {
     shape,
     denoise: { dit, schedule: steps, guidance: request, seed: request.seed, latentShape },
     negativePrompt,
-    vaeTile: chooseTile(manifest.vae, shape.latentHeight, shape.latentWidth, bindingLimit(limits)),
+    residency: chooseResidency(manifest.components, working, limits.budgetBytes),
+    vaeTile,
     interpolator:
       shape.interpolatedFrames > 0 && request.interpolator_model !== 'none' ? request.interpolator_model : null,
     format: {

@@ -97,6 +97,7 @@ async function runJob(request: Request, options: JobOptions, report: Report, con
     model,
     video: globalThis,
     available: availableParts(),
+    budgetBytes: Number.POSITIVE_INFINITY,
     now: () => performance.now(),
     randomSeed: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
     signal: controller.signal,

@@ -12,7 +12,7 @@ export type ResidentName = ComponentName | PartName;
  */
 export class Residency implements Disposable {
   private readonly loaded = new Map<ResidentName, Promise<unknown>>();
-  private readonly owned: Disposable[] = [];
+  private readonly owned = new Map<ResidentName, Disposable>();
   private disposed = false;
 
   /** @param open opens a component without fetching anything yet; throws `missing-component`. */
@@ -39,7 +39,15 @@ export class Residency implements Disposable {
   [Symbol.dispose](): void {
     this.disposed = true;
     this.loaded.clear();
-    for (const thing of this.owned.splice(0)) thing[Symbol.dispose]();
+    for (const thing of this.owned.values()) thing[Symbol.dispose]();
+    this.owned.clear();
+  }
+
+  /** Frees a component that no job uses; the next {@link get} loads it again. */
+  release(component: ResidentName): void {
+    this.owned.get(component)?.[Symbol.dispose]();
+    this.owned.delete(component);
+    this.loaded.delete(component);
   }
 
   private async load<T>(
@@ -55,7 +63,7 @@ export class Residency implements Disposable {
         disposable?.[Symbol.dispose]();
         throw new ZoetropeError('internal', `The model was closed while its ${component} was loading.`);
       }
-      if (disposable) this.owned.push(disposable);
+      if (disposable) this.owned.set(component, disposable);
       return made;
     } finally {
       source.release();

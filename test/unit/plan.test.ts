@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { DitConfig, VaeConfig } from '../../src/config';
 import type { Manifest } from '../../src/manifest';
-import { type DeviceLimits, planDit, planVideo } from '../../src/plan';
+import { type DeviceBudget, planDit, planVideo } from '../../src/plan';
 import { type Request, type ResolvedRequest, resolveRequest } from '../../src/request';
 
 const A14B: DitConfig = {
@@ -27,7 +27,8 @@ const VAE: VaeConfig = {
   latentsStd: Array(16).fill(1),
 };
 
-const MODEL: Pick<Manifest, 'sizes' | 'dit' | 'umt5' | 'vae' | 'boundary'> = {
+const MODEL: Pick<Manifest, 'sizes' | 'dit' | 'umt5' | 'vae' | 'boundary' | 'components'> = {
+  components: {},
   dit: A14B,
   vae: VAE,
   umt5: {
@@ -50,7 +51,13 @@ const MODEL: Pick<Manifest, 'sizes' | 'dit' | 'umt5' | 'vae' | 'boundary'> = {
 };
 
 /** What WebGPU guarantees. */
-const DEFAULTS: DeviceLimits = { maxStorageBufferBindingSize: 2 ** 27, maxBufferSize: 2 ** 28, f16: false, cpu: false };
+const DEFAULTS: DeviceBudget = {
+  maxStorageBufferBindingSize: 2 ** 27,
+  maxBufferSize: 2 ** 28,
+  f16: false,
+  cpu: false,
+  budgetBytes: Number.POSITIVE_INFINITY,
+};
 
 const none = { film: false, rife: false, promptExpansion: false, safetyChecker: false };
 const resolved = (request: Partial<Request>): ResolvedRequest =>
@@ -151,6 +158,14 @@ describe('planning a request', () => {
     const half = planVideo(resolved({ guidance_scale: 1 }), MODEL, DEFAULTS);
     expect(half.negativePrompt).toBe(true);
     expect(half.work.steps[26]! / half.work.steps[0]!).toBeCloseTo(2);
+  });
+
+  it('refuses what exceeds the budget even when weights are streamed', () => {
+    const small = { ...DEFAULTS, budgetBytes: 2e9 };
+    expect(() => planVideo(resolved({}), MODEL, small)).toThrowError(
+      expect.objectContaining({ code: 'out-of-memory' }),
+    );
+    expect(planVideo(resolved({}), MODEL, DEFAULTS).residency).toBe('all');
   });
 
   it('decodes in tiles only where whole frames do not fit', () => {
