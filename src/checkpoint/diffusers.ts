@@ -5,7 +5,9 @@ import {
   parseDitConfig,
   parseUmt5Config,
   parseVaeConfig,
+  type Umt5Config,
   umt5Shapes,
+  type VaeConfig,
   vaeShapes,
 } from '../config';
 import { ZoetropeError } from '../errors';
@@ -17,9 +19,9 @@ import { openSharded } from './safetensors';
 import { type Checkpoint, nameWeights, type Weights } from './weights';
 
 /** Largest configuration file read; real ones have a few kB. */
-const MAX_CONFIG_BYTES = 1024 * 1024;
+export const MAX_CONFIG_BYTES = 1024 * 1024;
 /** Largest `tokenizer.json` read; UMT5's has 16,837,417 bytes. */
-const MAX_TOKENIZER_BYTES = 64 * 1024 * 1024;
+export const MAX_TOKENIZER_BYTES = 64 * 1024 * 1024;
 
 type Json = Record<string, unknown>;
 
@@ -27,10 +29,14 @@ function refuse(message: string): never {
   throw new ZoetropeError('bad-checkpoint', message);
 }
 
-async function readBounded(folder: Folder, path: string, limitBytes: number): Promise<Uint8Array> {
-  const file = await folder.open(path);
+/** The whole of a small file. Throws `bad-checkpoint` when it is larger than allowed. */
+export async function readSmall(file: ByteSource, path: string, limitBytes: number): Promise<Uint8Array> {
   if (file.sizeBytes > limitBytes) refuse(`${path} has ${file.sizeBytes} bytes; at most ${limitBytes} are read.`);
   return file.read(0, file.sizeBytes);
+}
+
+async function readBounded(folder: Folder, path: string, limitBytes: number): Promise<Uint8Array> {
+  return readSmall(await folder.open(path), path, limitBytes);
 }
 
 async function readJson(folder: Folder, path: string): Promise<Json> {
@@ -100,6 +106,14 @@ async function openExpert(folder: Folder, directory: string, dit: DitConfig, sig
   return nameWeights(source, ditShapes(dit), DIFFUSERS_DIT, directory);
 }
 
+/** Refuses parts whose widths do not meet. */
+export function checkParts(dit: DitConfig, umt5: Umt5Config, vae: VaeConfig): void {
+  if (dit.textDim === umt5.dModel && dit.inChannels === vae.zDim) return;
+  refuse(
+    `The parts do not fit together: the transformer takes ${dit.textDim} text and ${dit.inChannels} latent channels, the text encoder gives ${umt5.dModel} and the VAE takes ${vae.zDim}. Use the files of one release.`,
+  );
+}
+
 /** Both experts have the same shapes, so a file copied to the wrong place shows only in its values. */
 export async function refuseSameExperts(high: Weights, low: Weights): Promise<void> {
   for (const name of ['head.head.bias', 'patch_embedding.bias', 'blocks.0.modulation']) {
@@ -110,9 +124,8 @@ export async function refuseSameExperts(high: Weights, low: Weights): Promise<vo
   refuse('Both experts hold the same weights. Give the high-noise and the low-noise file of one release.');
 }
 
-async function openTokenizer(folder: Folder): Promise<ByteSource> {
-  const path = 'tokenizer/tokenizer.json';
-  const bytes = await readBounded(folder, path, MAX_TOKENIZER_BYTES);
+/** A `tokenizer.json` after a look at its model. */
+export function checkTokenizer(bytes: Uint8Array, path: string): ByteSource {
   const model = parseObject(bytes, path).model as Json | null | undefined;
   if (model?.type !== 'Unigram')
     refuse(`${path}: the model type must be "Unigram", got ${JSON.stringify(model?.type)}.`);
@@ -131,11 +144,7 @@ export async function openDiffusers(folder: Folder, signal?: AbortSignal): Promi
   const dit = parseDitConfig(await readJson(folder, 'transformer/config.json'), 'transformer/config.json');
   const umt5 = parseUmt5Config(await readJson(folder, 'text_encoder/config.json'), 'text_encoder/config.json');
   const vae = parseVaeConfig(await readJson(folder, 'vae/config.json'), 'vae/config.json');
-  if (dit.textDim !== umt5.dModel || dit.inChannels !== vae.zDim) {
-    refuse(
-      `The parts do not fit together: the transformer takes ${dit.textDim} text and ${dit.inChannels} latent channels, the text encoder gives ${umt5.dModel} and the VAE takes ${vae.zDim}. Use the files of one release.`,
-    );
-  }
+  checkParts(dit, umt5, vae);
   if (boundary !== null) {
     const path = 'transformer_2/config.json';
     const low = parseDitConfig(await readJson(folder, path), path);
@@ -143,7 +152,8 @@ export async function openDiffusers(folder: Folder, signal?: AbortSignal): Promi
       refuse(`${path} differs from transformer/config.json; both experts must have the same sizes.`);
     }
   }
-  const tokenizer = await openTokenizer(folder);
+  const tokenizerPath = 'tokenizer/tokenizer.json';
+  const tokenizer = checkTokenizer(await readBounded(folder, tokenizerPath, MAX_TOKENIZER_BYTES), tokenizerPath);
   const textEncoder = nameWeights(
     await openPart(folder, 'text_encoder', 'model', signal),
     umt5Shapes(umt5),

@@ -5,7 +5,7 @@ import { StillDecoder } from './still-decoder';
 import type { Weights } from './weights';
 
 /** Mean of each latent channel of the Wan 2.1 VAE (Wan2.2 `wan/modules/vae2_1.py`), by which that VAE is recognised. */
-const WAN_LATENTS_MEAN = [
+export const WAN_LATENTS_MEAN = [
   -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517, -0.3632, -0.1922,
   -0.9497, 0.2503, -0.2921,
 ];

@@ -165,7 +165,8 @@ function parseIndex(bytes: Uint8Array, what: string): Map<string, Set<string>> {
   return files;
 }
 
-async function openIfThere(folder: Folder, path: string): Promise<ByteSource | undefined> {
+/** Opens a file; undefined when there is none. */
+export async function openIfThere(folder: Folder, path: string): Promise<ByteSource | undefined> {
   try {
     return await folder.open(path);
   } catch (error) {
@@ -175,7 +176,7 @@ async function openIfThere(folder: Folder, path: string): Promise<ByteSource | u
 }
 
 /**
- * Opens `<directory>/<stem>.safetensors`, or the shards that `<directory>/<stem>.safetensors.index.json` lists. The
+ * Opens `<directory>/<stem>.safetensors` (the folder itself when `directory` is empty), or the shards that `<directory>/<stem>.safetensors.index.json` lists. The
  * index and the shards' headers must name exactly the same tensors. Throws `unreadable-source` when neither is there.
  */
 export async function openSharded(
@@ -184,7 +185,8 @@ export async function openSharded(
   stem: string,
   signal?: AbortSignal,
 ): Promise<RangedTensorSource> {
-  const single = `${directory}/${stem}.safetensors`;
+  const within = directory === '' ? '' : `${directory}/`;
+  const single = `${within}${stem}.safetensors`;
   const indexPath = `${single}.index.json`;
   const index = await openIfThere(folder, indexPath);
   if (!index) return openSafetensors(await folder.open(single), single);
@@ -194,7 +196,7 @@ export async function openSharded(
   const source = new SafetensorsSource();
   for (const [file, names] of parseIndex(await index.read(0, index.sizeBytes), indexPath)) {
     throwIfAborted(signal);
-    const path = `${directory}/${file}`;
+    const path = within + file;
     const shard = await folder.open(path);
     const header = await readHeader(shard, path);
     const stray = [...header.tensors.keys()].find((name) => !names.has(name));
