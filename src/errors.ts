@@ -8,6 +8,8 @@
 export type ZoetropeErrorCode =
   /** The request breaks the endpoint's schema; `detail` has one entry for each problem, in the shape of fal's 422. */
   | 'bad-request'
+  /** The safety checker refuses the prompt or the pictures; `detail` is fal's `content_policy_violation`. */
+  | 'content-policy-violation'
   /** The request names an optional part (an interpolator, say) that this model folder does not hold. */
   | 'missing-component'
   /** A checkpoint or model folder is not what it claims: wrong shape, missing tensor, unsupported variant, bad config. */
@@ -45,6 +47,8 @@ export interface ErrorDetail {
   ctx?: Record<string, unknown>;
   /** The value as it was given. */
   input?: unknown;
+  /** A page about the error. */
+  url?: string;
 }
 
 /** The only error class that this library throws on purpose. */
