@@ -1,4 +1,5 @@
 import { proxy, type Remote, wrap } from 'comlink';
+import type { FalProxy, ServeFalOptions } from '../workers/service-host';
 import { messageOf, throwIfAborted, ZoetropeError } from './errors';
 import {
   carryErrors,
@@ -13,6 +14,10 @@ import {
 import { parseRequest, type Request, type ResolvedRequest } from './request';
 
 export { type ErrorDetail, ZoetropeError, type ZoetropeErrorCode } from './errors';
+export { ApiError, ValidationError } from './fal/api-error';
+export { createFal, type Fal, type FalQueue, type SubscribeOptions } from './fal/client';
+export { createHosted, type HostedAccess } from './fal/hosted';
+export type { QueueStatus, RequestLog } from './fal/status';
 export type { LogEntry, MemoryUse, ModelInfo, Preview, Progress, Stage, Timings } from './protocol';
 export { type Request, type RequestField, type ResolvedRequest, requestFields } from './request';
 
@@ -103,6 +108,15 @@ export async function load({ model, worker = startWorker() }: LoadOptions): Prom
     worker.terminate();
     throw error;
   }
+}
+
+/**
+ * Answers fal's queue API under `api/fal/proxy` of this site by the given engine, so that the unmodified `@fal-ai/client` runs on it:
+ * `fal.config({ proxyUrl })`. Needs `service.js` of this package beside the page. Throws `unsupported-device` without service workers.
+ */
+export async function serveFal(zoetrope: Zoetrope, options: ServeFalOptions = {}): Promise<FalProxy> {
+  const host = await import('../workers/service-host'); // fetched by those who use it only
+  return host.serveFal(zoetrope, options);
 }
 
 function startWorker(): Worker {

@@ -1,7 +1,7 @@
 import './base.css';
 import './form.css';
 import './stage.css';
-import { load } from '../index';
+import { load, serveFal } from '../index';
 import { startPage } from './page';
 
 declare global {
@@ -10,10 +10,10 @@ declare global {
    * address the page opens no model of its own, so that the script's is the only one on the GPU. `?model=<url>` names the
    * folder that the page opens; default `models/demo/` beside the page.
    */
-  var zoetrope: { load: typeof load };
+  var zoetrope: { load: typeof load; serveFal: typeof serveFal };
 }
 
-globalThis.zoetrope = { load };
+globalThis.zoetrope = { load, serveFal };
 
 const address = new URLSearchParams(location.search);
 startPage(document.getElementById('page')!, {
