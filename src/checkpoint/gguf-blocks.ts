@@ -34,25 +34,35 @@ function int8(byte: number): number {
   return (byte << 24) >> 24;
 }
 
-/** Q4_0 and Q4_1: low nibbles are the first 16 values, high nibbles the last. */
-function nibbles(b: Uint8Array, qs: number, out: Float32Array, to: number, scale: number, add: number): void {
+/** Nibbles of Q4_0 and Q4_1 to whole numbers: the low ones are the first 16 values, the high ones the last. */
+function nibbles(b: Uint8Array, qs: number, out: Float32Array, to: number): void {
   for (let j = 0; j < 16; j++) {
     const byte = b[qs + j]!;
-    out[to + j] = (byte & 15) * scale + add;
-    out[to + 16 + j] = (byte >> 4) * scale + add;
+    out[to + j] = byte & 15;
+    out[to + 16 + j] = byte >> 4;
   }
 }
 
-/** Q5_0 and Q5_1: as above with a fifth bit of each value in a 32-bit word. */
-function fiveBits(b: Uint8Array, qh: number, out: Float32Array, to: number, scale: number, add: number): void {
+/** Q5_0 and Q5_1: as above with a fifth bit of each value in a 32-bit word in front. */
+function fiveBits(b: Uint8Array, qh: number, out: Float32Array, to: number): void {
   const qs = qh + 4;
   for (let j = 0; j < 16; j++) {
     const byte = b[qs + j]!;
     const low = (b[qh + (j >> 3)]! >> (j & 7)) & 1;
     const high = (b[qh + 2 + (j >> 3)]! >> (j & 7)) & 1;
-    out[to + j] = ((byte & 15) | (low << 4)) * scale + add;
-    out[to + 16 + j] = ((byte >> 4) | (high << 4)) * scale + add;
+    out[to + j] = (byte & 15) | (low << 4);
+    out[to + 16 + j] = (byte >> 4) | (high << 4);
   }
+}
+
+/** (q - zero) * scale: a product, so that zeros have the sign that the reference gives them. */
+function centre(out: Float32Array, to: number, zero: number, scale: number): void {
+  for (let j = to; j < to + 32; j++) out[j] = (out[j]! - zero) * scale;
+}
+
+/** q * scale + minimum. */
+function raise(out: Float32Array, to: number, scale: number, minimum: number): void {
+  for (let j = to; j < to + 32; j++) out[j] = out[j]! * scale + minimum;
 }
 
 /** Six-bit scale and minimum of sub-block j of Q4_K and Q5_K, packed in the 12 bytes from `s` on. */
@@ -172,7 +182,10 @@ export const GGUF_TYPES: ReadonlyMap<number, GgufType> = new Map<number, GgufTyp
       name: 'Q4_0',
       values: 32,
       bytes: 18,
-      decode: (b, at, out, to) => nibbles(b, at + 2, out, to, half(b, at), -8 * half(b, at)),
+      decode: (b, at, out, to) => {
+        nibbles(b, at + 2, out, to);
+        centre(out, to, 8, half(b, at));
+      },
     },
   ],
   [
@@ -181,7 +194,10 @@ export const GGUF_TYPES: ReadonlyMap<number, GgufType> = new Map<number, GgufTyp
       name: 'Q4_1',
       values: 32,
       bytes: 20,
-      decode: (b, at, out, to) => nibbles(b, at + 4, out, to, half(b, at), half(b, at + 2)),
+      decode: (b, at, out, to) => {
+        nibbles(b, at + 4, out, to);
+        raise(out, to, half(b, at), half(b, at + 2));
+      },
     },
   ],
   [
@@ -190,7 +206,10 @@ export const GGUF_TYPES: ReadonlyMap<number, GgufType> = new Map<number, GgufTyp
       name: 'Q5_0',
       values: 32,
       bytes: 22,
-      decode: (b, at, out, to) => fiveBits(b, at + 2, out, to, half(b, at), -16 * half(b, at)),
+      decode: (b, at, out, to) => {
+        fiveBits(b, at + 2, out, to);
+        centre(out, to, 16, half(b, at));
+      },
     },
   ],
   [
@@ -199,7 +218,10 @@ export const GGUF_TYPES: ReadonlyMap<number, GgufType> = new Map<number, GgufTyp
       name: 'Q5_1',
       values: 32,
       bytes: 24,
-      decode: (b, at, out, to) => fiveBits(b, at + 4, out, to, half(b, at), half(b, at + 2)),
+      decode: (b, at, out, to) => {
+        fiveBits(b, at + 4, out, to);
+        raise(out, to, half(b, at), half(b, at + 2));
+      },
     },
   ],
   [

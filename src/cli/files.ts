@@ -1,5 +1,6 @@
 import { mkdir, open, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import type { ResumableFolder } from '../checkpoint/journal';
 import { messageOf, ZoetropeError } from '../errors';
 import type { ByteSource, FileSink, Folder, FolderSink } from '../manifest';
 
@@ -61,33 +62,40 @@ export function diskFolder(root: string): Folder {
   };
 }
 
+/** Opens a file for writing at any position. */
+async function openSink(full: string, flags: 'w' | 'r+'): Promise<FileSink> {
+  try {
+    await mkdir(dirname(full), { recursive: true });
+    const file = await open(full, flags);
+    return {
+      async write(position, bytes) {
+        try {
+          for (let done = 0; done < bytes.length; ) {
+            const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
+            done += bytesWritten;
+          }
+        } catch (error) {
+          throw unreadable(full, error);
+        }
+      },
+      close: () => file.close(),
+    };
+  } catch (error) {
+    throw unreadable(full, error);
+  }
+}
+
 /** A folder on disk, for writing; it is made when it is not there. */
 export function diskSink(root: string): FolderSink {
   return {
-    async create(path): Promise<FileSink> {
-      const full = join(root, path);
-      try {
-        await mkdir(dirname(full), { recursive: true });
-        const file = await open(full, 'w');
-        return {
-          async write(position, bytes) {
-            try {
-              for (let done = 0; done < bytes.length; ) {
-                const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
-                done += bytesWritten;
-              }
-            } catch (error) {
-              throw unreadable(full, error);
-            }
-          },
-          close: () => file.close(),
-        };
-      } catch (error) {
-        throw unreadable(full, error);
-      }
-    },
+    create: (path) => openSink(join(root, path), 'w'),
     async remove(path) {
       await rm(join(root, path), { force: true });
     },
   };
+}
+
+/** A folder on disk in which an import can be continued. */
+export function diskTarget(root: string): ResumableFolder {
+  return { ...diskSink(root), ...diskFolder(root), reopen: (path) => openSink(join(root, path), 'r+') };
 }

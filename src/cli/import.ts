@@ -1,17 +1,17 @@
-import { basename, dirname, resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { Command, Option } from 'commander';
-import { type ImportProgress, importCheckpoint } from '../checkpoint/import';
-import { importRife } from '../checkpoint/rife';
+import { type ImportProgress, writeModel } from '../checkpoint/import';
+import { openCheckpoint } from '../checkpoint/open';
 import { parseSizes } from '../checkpoint/variants';
 import { ZoetropeError } from '../errors';
 import type { Manifest, Quantization } from '../manifest';
-import type { PartManifest } from '../part';
-import { diskFolder, diskSink } from './files';
+import { convertPool } from './convert-pool';
+import { diskTarget } from './files';
+import { clock } from './progress';
+import { openSources, type SourceArguments } from './sources';
 
 /** What `zoetrope import` takes. */
-export interface ImportArguments {
-  /** Folder of the checkpoint, diffusers layout. */
-  from: string;
+export interface ImportArguments extends SourceArguments {
   /** Folder of the model to write. */
   to: string;
   quant: Quantization;
@@ -23,30 +23,39 @@ export interface ImportArguments {
 }
 
 const MIB = 1024 * 1024;
-/** Pause between two updates of the progress line. */
-const PROGRESS_MS = 100;
+/** Pause between two updates of the progress line, and between two plain lines where there is no terminal. */
+const DRAW_MS = 100;
+const PLAIN_MS = 10_000;
 
-/** Draws progress on one line of a terminal; on anything else it prints nothing until the end. */
-function progressLine(terminal: NodeJS.WriteStream): (progress: ImportProgress) => void {
-  if (!terminal.isTTY) return () => undefined;
+/** Progress for a person: share, component, throughput of this run, and the time left. */
+export function importProgressText(
+  { component, doneBytes, totalBytes, resumedBytes }: ImportProgress,
+  elapsedMs: number,
+): string {
+  const percent = `${Math.floor((100 * doneBytes) / totalBytes)}`.padStart(3);
+  const rate = (doneBytes - resumedBytes) / elapsedMs;
+  const pace = rate > 0 ? `  ${((rate * 1000) / MIB).toFixed(0)} MiB/s` : '';
+  const left = rate > 0 ? `  ${clock((totalBytes - doneBytes) / rate)} left` : '';
+  const resumed = resumedBytes > 0 ? `  (${(resumedBytes / MIB).toFixed(0)} MiB from before)` : '';
+  return `${percent} %  ${component.padEnd(12)}${pace}${left}${resumed}`;
+}
+
+/** Draws progress on one line of a terminal; elsewhere it prints a line now and then. */
+function progressLine(stream: NodeJS.WriteStream): (progress: ImportProgress) => void {
   const begin = performance.now();
-  let next = 0;
-  return ({ component, doneBytes, totalBytes }) => {
+  let next = begin + (stream.isTTY ? 0 : PLAIN_MS);
+  return (progress) => {
     const now = performance.now();
-    if (now < next && doneBytes < totalBytes) return;
-    next = now + PROGRESS_MS;
-    const seconds = (now - begin) / 1000;
-    const rate = doneBytes / seconds;
-    const left = Math.ceil((totalBytes - doneBytes) / rate);
-    const percent = ((100 * doneBytes) / totalBytes).toFixed(0).padStart(3);
-    terminal.write(
-      `\r\x1b[K${percent} %  ${component.padEnd(12)}  ${(rate / MIB).toFixed(0)} MiB/s  ${left} s left${doneBytes === totalBytes ? '\n' : ''}`,
-    );
+    const last = progress.doneBytes === progress.totalBytes;
+    if (now < next && !(last && stream.isTTY)) return;
+    next = now + (stream.isTTY ? DRAW_MS : PLAIN_MS);
+    const text = importProgressText(progress, now - begin);
+    stream.write(stream.isTTY ? `\r\x1b[K${text}${last ? '\n' : ''}` : `${text}\n`);
   };
 }
 
 /** One line a component: files and bytes. */
-function summary(manifest: Manifest): string {
+export function modelSummary(manifest: Manifest): string {
   const rows = Object.entries(manifest.components).map(([component, files]) => {
     const bytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
     return `${component.padEnd(14)}${(bytes / MIB).toFixed(1).padStart(10)} MiB  ${files.map((file) => file.path).join(' ')}`;
@@ -54,61 +63,76 @@ function summary(manifest: Manifest): string {
   return rows.join('\n');
 }
 
-/** Imports a checkpoint from disk to disk and tells what was written. Throws `ZoetropeError`. */
-export async function runImport(args: ImportArguments): Promise<Manifest> {
-  const { from, to, quant, license, sizes } = args;
-  const manifest = await importCheckpoint({
-    folder: diskFolder(from),
-    sink: diskSink(to),
-    quantization: quant,
-    name: args.name ?? basename(resolve(to)),
-    ...(license === undefined ? {} : { license }),
-    ...(sizes === undefined ? {} : { sizes: parseSizes(sizes) }),
-    onProgress: progressLine(process.stderr),
-  });
-  console.log(`${to}: ${manifest.name}, ${manifest.variant}, ${manifest.quantization}\n${summary(manifest)}`);
-  return manifest;
+/** An abort signal for the interrupt key; an import that it stops can be continued. */
+function interrupt(): { signal: AbortSignal; release(): void } {
+  const controller = new AbortController();
+  const stop = () => controller.abort();
+  process.once('SIGINT', stop);
+  return { signal: controller.signal, release: () => process.removeListener('SIGINT', stop) };
 }
-
-/** Ending of an ncnn graph, whose weights lie beside it by the same name. */
-const NCNN_GRAPH = /\.param$/;
 
 /**
- * Imports an interpolator, `flownet.param` with `flownet.bin` beside it, into the folder of the part `rife`, which the engine looks
- * for beside a model. Throws `ZoetropeError`.
+ * Imports a checkpoint into a folder on disk and tells what was written. An import into a folder that an earlier run of the same
+ * import left unfinished goes on from there. Throws `ZoetropeError`.
+ * @param script the built command, for the threads; absent: everything runs in this one.
  */
-export async function runImportRife({ from, to, license, name, sizes }: ImportArguments): Promise<PartManifest> {
-  if (name !== undefined || sizes !== undefined) {
-    throw new ZoetropeError('bad-request', 'An interpolator has no --name and no --sizes of its own. Leave them out.');
+export async function runImport(args: ImportArguments, script?: URL): Promise<Manifest> {
+  const { from, high, low, to, quant, license, sizes } = args;
+  const sources = { from, high, low };
+  const { signal, release } = interrupt();
+  const pixels = sizes === undefined ? {} : { sizes: parseSizes(sizes) };
+  const checkpoint = await openCheckpoint(await openSources(sources), signal);
+  const pool = script && convertPool(script, sources);
+  const target = diskTarget(to);
+  try {
+    const manifest = await writeModel(
+      {
+        sink: target,
+        journal: target,
+        quantization: quant,
+        name: args.name ?? basename(resolve(to)),
+        ...(license === undefined ? {} : { license }),
+        ...pixels,
+        convert: pool?.convert,
+        ahead: pool?.ahead,
+        onProgress: progressLine(process.stderr),
+        signal,
+      },
+      checkpoint,
+    );
+    console.log(`${to}: ${manifest.name}, ${manifest.variant}, ${manifest.quantization}\n${modelSummary(manifest)}`);
+    return manifest;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    throw new ZoetropeError('aborted', 'The import was stopped. The same command goes on where it stopped.', {
+      cause: error,
+    });
+  } finally {
+    release();
+    await pool?.close();
   }
-  const folder = diskFolder(dirname(from));
-  const graph = basename(from);
-  const manifest = await importRife({
-    param: await folder.open(graph),
-    bin: await folder.open(graph.replace(NCNN_GRAPH, '.bin')),
-    sink: diskSink(to),
-    ...(license === undefined ? {} : { license }),
-  });
-  const [file] = manifest.files;
-  console.log(`${to}: ${manifest.name}, ${(file!.sizeBytes / MIB).toFixed(1)} MiB in ${file!.path}`);
-  return manifest;
 }
 
-/** The `import` command for the command line's main program. Its action rejects with `ZoetropeError`. */
-export function importCommand(): Command {
+/**
+ * The `import` command for the command line's main program. Its action rejects with `ZoetropeError`.
+ * @param script as in {@link runImport}.
+ */
+export function importCommand(script?: URL): Command {
   return new Command('import')
-    .description('Turn a published Wan checkpoint into a model folder')
-    .requiredOption(
-      '--from <folder>',
-      'checkpoint in the diffusers layout (model_index.json), or flownet.param of the interpolator RIFE 4.6',
+    .description('Turn a published Wan checkpoint into a model folder; an interrupted import continues')
+    .option(
+      '--from <source...>',
+      'files, folders or URLs that together hold the experts, text encoder, VAE and tokenizer (safetensors, GGUF, diffusers folder)',
+      [],
     )
+    .option('--high <source>', 'the high-noise expert, where file names do not say which it is')
+    .option('--low <source>', 'the low-noise expert')
     .requiredOption('--to <folder>', 'model folder to write')
     .addOption(new Option('--quant <form>', 'storage of the large matrices').choices(['q8', 'q4', 'f16']).default('q8'))
     .option('--name <name>', 'name for people (default: last part of --to)')
     .option('--license <spdx>', 'SPDX identifier of the weights’ licence (default: "unknown")')
     .option('--sizes <json>', 'pixel sizes of all nine labels, for models that are not Wan’s own')
     .action(async (options: ImportArguments) => {
-      if (NCNN_GRAPH.test(options.from)) await runImportRife(options);
-      else await runImport(options);
+      await runImport(options, script);
     });
 }

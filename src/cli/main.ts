@@ -2,8 +2,12 @@ import { Command, CommanderError } from 'commander';
 import { messageOf, ZoetropeError } from '../errors';
 import { generateCommand } from './generate';
 import { importCommand } from './import';
+import { inspectCommand } from './inspect';
 import { packageVersion } from './installation';
 import { serveCommand } from './serve';
+import { verifyCommand } from './verify';
+
+export { serveSlices } from './convert-pool';
 
 /** The `zoetrope` command. */
 
@@ -25,12 +29,18 @@ export function errorText({ code, message, detail }: ZoetropeError, json: boolea
   return `zoetrope: ${message} (${code})`;
 }
 
+/** This module where it is built, for threads to load; Node cannot load the sources. */
+function builtScript(): URL | undefined {
+  return import.meta.url.endsWith('.js') ? new URL(import.meta.url) : undefined;
+}
+
 /** Runs the command line and sets the exit code: 0, 1 after an error, 130 after an interrupt. */
 export async function main(args: readonly string[]): Promise<void> {
   const program = new Command('zoetrope')
     .description('Text to video in a browser: Wan 2.2 on WebGPU')
     .version(packageVersion());
-  for (const command of [generateCommand(), importCommand(), serveCommand()]) program.addCommand(command);
+  const commands = [generateCommand(), importCommand(builtScript()), inspectCommand(), verifyCommand(), serveCommand()];
+  for (const command of commands) program.addCommand(command);
   for (const command of [program, ...program.commands]) {
     command.exitOverride().configureOutput({ outputError: () => undefined });
   }
@@ -44,7 +54,7 @@ export async function main(args: readonly string[]): Promise<void> {
       return;
     }
     const failure = typed(error);
-    const json = args[0] === 'generate' && args.includes('--json');
+    const json = ['generate', 'inspect'].includes(args[0] ?? '') && args.includes('--json');
     (json ? process.stdout : process.stderr).write(`${errorText(failure, json)}\n`);
     process.exitCode = failure.code === 'aborted' ? INTERRUPTED : 1;
   }

@@ -79,17 +79,20 @@ export const SHAPES = {
 /** A tensor to write: F16 bits, F32 values, or any bytes with their dtype. */
 export interface TestTensor {
   shape: number[];
-  values: Uint16Array | Float32Array;
+  values: Uint16Array | Float32Array | Uint8Array;
+  /** Default: F16 or F32, as the values are. */
+  dtype?: string;
 }
 
 /** Writes a safetensors file the plain way: tensors in the given order, header padded to a multiple of eight. */
 export function safetensors(tensors: ReadonlyMap<string, TestTensor>): Uint8Array {
   const header: Record<string, unknown> = { __metadata__: { format: 'pt' } };
   let end = 0;
-  for (const [name, { shape, values }] of tensors) {
+  for (const [name, { shape, values, dtype }] of tensors) {
     const begin = end;
     end += values.byteLength;
-    header[name] = { dtype: values instanceof Uint16Array ? 'F16' : 'F32', shape, data_offsets: [begin, end] };
+    const plain = values instanceof Uint16Array ? 'F16' : 'F32';
+    header[name] = { dtype: dtype ?? plain, shape, data_offsets: [begin, end] };
   }
   const json = JSON.stringify(header);
   const text = new TextEncoder().encode(json.padEnd(Math.ceil(json.length / 8) * 8));
