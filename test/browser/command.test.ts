@@ -35,29 +35,36 @@ describe('zoetrope generate', () => {
     });
   }
 
-  const short = ['--num-frames', '17', '--num-inference-steps', '2', '--aspect-ratio', '1:1'];
-  const quick = [...short, '--interpolator-model', 'none'];
+  const quick = ['--num-frames', '17', '--num-inference-steps', '2', '--aspect-ratio', '1:1'];
+
+  /** Makes a video and its raw frames. */
+  async function make(name: string, prompt: string, seed: string, interpolation: string[]) {
+    const files = ['-o', `${name}.mp4`, '--frames', `${name}.rgb`];
+    const wanted = ['--prompt', prompt, '--seed', seed, ...interpolation];
+    const { code, stdout, stderr } = await run('generate', ...wanted, ...files, ...quick, '--json');
+    expect([code, stderr]).toEqual([0, '']);
+    return { answer: JSON.parse(stdout), frames: readFileSync(join(folder, `${name}.rgb`)) };
+  }
+
+  /** The video that the others are compared with; made once. */
+  let firstMade: ReturnType<typeof make> | undefined;
+  const first = () => {
+    firstMade ??= make('first', 'a red circle moving right', '7', ['--num-interpolated-frames', '0']);
+    return firstMade;
+  };
 
   it('writes the same frames for the same seed, and others for another seed or prompt', async () => {
-    const make = async (name: string, prompt: string, seed: string) => {
-      const files = ['-o', `${name}.mp4`, '--frames', `${name}.rgb`];
-      const { code, stdout, stderr } = await run(
-        ...['generate', '--prompt', prompt, '--seed', seed, '--json', ...files, ...quick],
-      );
-      expect(stderr).toBe('');
-      expect(code).toBe(0);
-      return { answer: JSON.parse(stdout), frames: readFileSync(join(folder, `${name}.rgb`)) };
-    };
-    const first = await make('first', 'a red circle moving right', '7');
-    const same = await make('same', 'a red circle moving right', '7');
-    const seed = await make('seed', 'a red circle moving right', '8');
-    const prompt = await make('prompt', 'a blue star in the night sky', '7');
+    const none = ['--interpolator-model', 'none'];
+    const one = await first();
+    const same = await make('same', 'a red circle moving right', '7', none);
+    const seed = await make('seed', 'a red circle moving right', '8', none);
+    const prompt = await make('prompt', 'a blue star in the night sky', '7', none);
 
-    expect(first.frames).toHaveLength(17 * 64 * 64 * 3);
-    expect(Buffer.compare(first.frames, same.frames)).toBe(0);
-    expect(Buffer.compare(first.frames, seed.frames)).not.toBe(0);
-    expect(Buffer.compare(first.frames, prompt.frames)).not.toBe(0);
-    expect(first.answer).toMatchObject({
+    expect(one.frames).toHaveLength(17 * 64 * 64 * 3);
+    expect(Buffer.compare(one.frames, same.frames)).toBe(0);
+    expect(Buffer.compare(one.frames, seed.frames)).not.toBe(0);
+    expect(Buffer.compare(one.frames, prompt.frames)).not.toBe(0);
+    expect(one.answer).toMatchObject({
       video: {
         url: join(folder, 'first.mp4'),
         content_type: 'video/mp4',
@@ -75,18 +82,11 @@ describe('zoetrope generate', () => {
   });
 
   it('puts four frames into each pair and keeps the decoded ones', async () => {
-    const make = async (name: string, ...args: string[]) => {
-      const files = ['-o', `${name}.mp4`, '--frames', `${name}.rgb`];
-      const { code, stdout, stderr } = await run(
-        ...['generate', '--prompt', 'a red circle moving right', '--seed', '7', '--json', ...files, ...short, ...args],
-      );
-      expect([code, stderr]).toEqual([0, '']);
-      return { answer: JSON.parse(stdout), frames: readFileSync(join(folder, `${name}.rgb`)) };
-    };
-    const plain = await make('plain', '--num-interpolated-frames', '0');
-    const smooth = await make('smooth', '--interpolator-model', 'rife', '--num-interpolated-frames', '4');
+    const plain = await first();
+    const rife = ['--interpolator-model', 'rife', '--num-interpolated-frames', '4'];
+    const smooth = await make('smooth', 'a red circle moving right', '7', rife);
     console.log(
-      `Decoding and encoding ${[plain, smooth].map(({ answer }) => Math.round(answer.timings.decodeMs)).join(' and ')} ms`,
+      `Decoding and encoding, without and with 64 new frames: ${[plain, smooth].map(({ answer }) => Math.round(answer.timings.decodeMs)).join(' and ')} ms`,
     );
     const movie = await readMovie(new Uint8Array(readFileSync(join(folder, 'smooth.mp4'))));
     expect([movie.width, movie.height, movie.packets.length]).toEqual([64, 64, 81]);
