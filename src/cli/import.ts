@@ -7,6 +7,7 @@ import { ZoetropeError } from '../errors';
 import type { Manifest, Quantization } from '../manifest';
 import { convertPool } from './convert-pool';
 import { diskTarget } from './files';
+import { isInterpolator, runImportRife } from './import-rife';
 import { clock } from './progress';
 import { openSources, type SourceArguments } from './sources';
 
@@ -122,7 +123,7 @@ export function importCommand(script?: URL): Command {
     .description('Turn a published Wan checkpoint into a model folder; an interrupted import continues')
     .option(
       '--from <source...>',
-      'files, folders or URLs that together hold the experts, text encoder, VAE and tokenizer (safetensors, GGUF, diffusers folder)',
+      'files, folders or URLs that together hold the experts, text encoder, VAE and tokenizer (safetensors, GGUF, diffusers folder); or flownet.param of the interpolator RIFE 4.6',
       [],
     )
     .option('--high <source>', 'the high-noise expert, where file names do not say which it is')
@@ -133,6 +134,7 @@ export function importCommand(script?: URL): Command {
     .option('--license <spdx>', 'SPDX identifier of the weights’ licence (default: "unknown")')
     .option('--sizes <json>', 'pixel sizes of all nine labels, for models that are not Wan’s own')
     .action(async (options: ImportArguments) => {
-      await runImport(options, script);
+      if (isInterpolator(options)) await runImportRife(options);
+      else await runImport(options, script);
     });
 }

@@ -1,8 +1,11 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { resolve } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { describe, expect, it, vi } from 'vitest';
 import { parseNcnnParam, readNcnn } from '../../src/checkpoint/ncnn';
 import { importRife } from '../../src/checkpoint/rife';
+import { diskFolder } from '../../src/cli/files';
+import { importCommand } from '../../src/cli/import';
 import { encodeF16, floatBytes } from '../../src/floats';
 import type { ByteSource } from '../../src/manifest';
 import { openPart } from '../../src/store/verified';
@@ -131,6 +134,24 @@ describe.skipIf(!hasOriginal)('the import of RIFE 4.6', () => {
     const part = await openPart(sink, 'rife');
     expect(part.manifest).toMatchObject({ part: 'rife', name: 'RIFE 4.6', license: 'MIT' });
     expect(part.open().entries.size).toBe(88);
+  });
+
+  it('is a command', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'zoetrope-rife-'));
+    const log = vi.spyOn(console, 'log').mockImplementation(() => undefined);
+    try {
+      const args = ['--from', join(original, 'flownet.param'), '--to', join(folder, 'rife'), '--license', 'MIT'];
+      await importCommand().parseAsync(args, { from: 'user' });
+      expect(log.mock.calls.flat().join()).toMatch(/RIFE 4\.6, 10\.1 MiB/);
+      expect(readdirSync(join(folder, 'rife')).sort()).toEqual(['rife.safetensors', 'zoetrope.json']);
+      expect((await openPart(diskFolder(join(folder, 'rife')), 'rife')).manifest.license).toBe('MIT');
+      await expect(importCommand().parseAsync([...args, '--name', 'x'], { from: 'user' })).rejects.toMatchObject({
+        code: 'bad-request',
+      });
+    } finally {
+      log.mockRestore();
+      rmSync(folder, { recursive: true });
+    }
   });
 
   it.each([
