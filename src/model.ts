@@ -1,8 +1,6 @@
 import { ZoetropeError } from './errors';
 import type { Gpu } from './gpu/device';
 import { type BlockWeights, residentBlocks, Weights } from './gpu/weights';
-import { rifeModel } from './interpolate/rife';
-import { loadRife } from './interpolate/rife-weights';
 import type { ComponentName } from './manifest';
 import type { LoadOptions, Model } from './pipeline';
 import { BLOCK_PREFIX, STREAM_SLOTS, type WeightResidency } from './plan/residency';
@@ -98,6 +96,10 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, rife?: Verified
       if (kind === 'film') {
         throw new ZoetropeError('missing-component', `The model "${manifest.name}" has no FILM interpolator.`);
       }
+      const [{ rifeModel }, { loadRife }] = await Promise.all([
+        import('./interpolate/rife'),
+        import('./interpolate/rife-weights'),
+      ]);
       return rifeModel(gpu, await parts.get('rife', openOptions(load), (source) => loadRife(gpu, source, load.signal)));
     },
 

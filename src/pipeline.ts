@@ -170,7 +170,8 @@ async function encodePrompts(prompts: readonly string[], host: Host, parts: Part
   }
   const { weights, source } = await parts.textEncoder();
   meter.report('text', 0, prompts.length);
-  const ids = prompts.map((prompt) => tokenizer.encode(cleanPrompt(prompt)));
+  const cleaned = await Promise.all(prompts.map(cleanPrompt));
+  const ids = cleaned.map((prompt) => tokenizer.encode(prompt));
   const encoded = await encodeTexts({ gpu, ort, config, weights, source, signal }, ids);
   meter.report('text', prompts.length, prompts.length);
   return encoded;
