@@ -18,6 +18,11 @@ export type ZoetropeErrorCode =
   | 'corrupt-data'
   /** A file or URL cannot be read. */
   | 'unreadable-source'
+  /** The browser offers no place for files here, or not enough of it; `detail` then has the bytes needed and the bytes there. */
+  | 'storage-full'
+  | 'storage-unavailable'
+  /** A stored model is in use, or being changed, here or in another tab. */
+  | 'model-in-use'
   /** No WebGPU, no adapter, or an adapter below what the model needs. */
   | 'unsupported-device'
   /** The GPU device was lost while work was in flight. */
@@ -53,7 +58,7 @@ export interface ErrorDetail {
 
 /** The only error class that this library throws on purpose. */
 export class ZoetropeError extends Error {
-  /** Problems of a request, all at once; empty for every other code. */
+  /** Problems of a request, all at once; the numbers of `storage-full`; empty for every other code. */
   readonly detail: readonly ErrorDetail[];
 
   constructor(

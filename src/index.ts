@@ -1,6 +1,7 @@
 import { proxy, type Remote, wrap } from 'comlink';
 import type { FalProxy, ServeFalOptions } from '../workers/service-host';
-import { messageOf, throwIfAborted, ZoetropeError } from './errors';
+import { guard, startWorker, watchDeath } from './client/link';
+import { throwIfAborted } from './errors';
 import {
   carryErrors,
   type Engine,
@@ -13,17 +14,33 @@ import {
 } from './protocol';
 import { parseRequest, type Request, type ResolvedRequest } from './request';
 
+export { type Models, models, type StoreOptions } from './client/models';
 export { type ErrorDetail, ZoetropeError, type ZoetropeErrorCode } from './errors';
 export { ApiError, ValidationError } from './fal/api-error';
 export { createFal, type Fal, type FalQueue, type SubscribeOptions } from './fal/client';
 export { createHosted, type HostedAccess } from './fal/hosted';
 export type { QueueStatus, RequestLog } from './fal/status';
-export type { LogEntry, MemoryUse, ModelInfo, Preview, Progress, Stage, Timings } from './protocol';
+export type {
+  LogEntry,
+  MemoryUse,
+  ModelInfo,
+  Preview,
+  Progress,
+  Stage,
+  StorageUse,
+  StoredModel,
+  StoreProgress,
+  Timings,
+  Verification,
+} from './protocol';
 export { type Request, type RequestField, type ResolvedRequest, requestFields } from './request';
 
 /** How to open a model. */
 export interface LoadOptions {
-  /** URL of a model folder, the one that holds `zoetrope.json`; relative to the page. */
+  /**
+   * URL of a model folder, the one that holds `zoetrope.json`; relative to the page. Where {@link models} has stored the same model
+   * it is read from there, and without network too. Nothing is stored by loading.
+   */
   model: string;
   /** The engine's worker. Default: the one that ships with the package. */
   worker?: Worker;
@@ -90,7 +107,7 @@ carryErrors();
  */
 export async function load({ model, worker = startWorker() }: LoadOptions): Promise<Zoetrope> {
   const engine = wrap<Engine>(worker);
-  const death = watchDeath(worker);
+  const death = watchDeath(worker, 'Load the model again.');
   /** comlink never settles calls to a dead worker, so every call races against its death. */
   const call = <T>(pending: Promise<T>): Promise<T> => Promise.race([pending, death.promise]);
   try {
@@ -117,24 +134,6 @@ export async function load({ model, worker = startWorker() }: LoadOptions): Prom
 export async function serveFal(zoetrope: Zoetrope, options: ServeFalOptions = {}): Promise<FalProxy> {
   const host = await import('../workers/service-host'); // fetched by those who use it only
   return host.serveFal(zoetrope, options);
-}
-
-function startWorker(): Worker {
-  return new Worker(new URL('../workers/engine.ts', import.meta.url), { type: 'module', name: 'zoetrope' });
-}
-
-function watchDeath(worker: Worker): { promise: Promise<never>; kill: (why: string) => void } {
-  let kill: (why: string) => void = () => undefined;
-  const promise = new Promise<never>((_, reject) => {
-    kill = (why) => reject(new ZoetropeError('worker-died', `${why} Load the model again.`));
-    worker.addEventListener('error', (event) => {
-      // A failed script load has no message.
-      kill(`The engine's worker died: ${event.message || 'its script could not be loaded'}.`);
-    });
-    worker.addEventListener('messageerror', () => kill('A message from the engine could not be read.'));
-  });
-  promise.catch(() => undefined); // Nobody may be waiting when it dies.
-  return { promise, kill };
 }
 
 async function generate(
@@ -181,15 +180,4 @@ async function generate(
   } finally {
     signal?.removeEventListener('abort', cancel);
   }
-}
-
-/** A caller's callback must not end the job by throwing; what it throws is reported where uncaught errors go. */
-function guard<T>(callback: ((value: T) => void) | undefined): (value: T) => void {
-  return (value) => {
-    try {
-      callback?.(value);
-    } catch (error) {
-      reportError(error instanceof Error ? error : new Error(messageOf(error)));
-    }
-  };
 }

@@ -63,6 +63,11 @@ export function tensorBytes({ dtype, shape }: TensorEntry): number {
 export interface ByteSource {
   readonly sizeBytes: number;
   /**
+   * Nobody but this project's store changes the bytes, and the store not while they are in use: what was verified once stays
+   * verified. Default false, as on any server.
+   */
+  readonly stable?: boolean;
+  /**
    * Bytes `begin` to `end` (exclusive). Throws `unreadable-source`, also when fewer bytes come back than were asked
    * for.
    */

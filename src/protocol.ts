@@ -63,6 +63,8 @@ export interface ModelInfo {
   gpu: string;
   /** Whether half floats are used for attention. */
   f16: boolean;
+  /** {@link StoredModel.id} of the stored copy that is read; absent when the model comes from its URL. */
+  storedId?: string;
 }
 
 /** What the engine gives back for a request. */
@@ -120,6 +122,81 @@ export interface Engine {
   memory(): Promise<MemoryUse>;
   /** Frees weights and the device. The next job makes them anew. */
   reset(): Promise<void>;
+}
+
+/** A model in the browser's storage. */
+export interface StoredModel {
+  /** SHA-256 of its manifest: the same model has the same id wherever it came from. */
+  id: string;
+  /** Of the manifest, as {@link license} and {@link quantization}; the id where the manifest is damaged. */
+  name: string;
+  license: string;
+  quantization: string;
+  /** Model folder that it came from; null when that is not known any more. */
+  url: string | null;
+  /** Bytes of all files. */
+  sizeBytes: number;
+  /** Bytes of the pieces that are there, each verified when it came. */
+  storedBytes: number;
+  /** `partial`: a download was paused, or a verification found bad pieces. `damaged`: the manifest itself is gone or changed. */
+  state: 'complete' | 'partial' | 'damaged';
+  /** Being downloaded, verified or repaired, here or in another tab. */
+  busy: boolean;
+}
+
+/** Storage of this origin. */
+export interface StorageUse {
+  usedBytes: number;
+  /** What the browser lets this origin use in all. */
+  quotaBytes: number;
+  /** Whether the browser keeps what is stored when the disk gets full. */
+  persisted: boolean;
+}
+
+/** How far a download, verification or repair is. */
+export interface StoreProgress {
+  /** {@link StoredModel.id}. */
+  id: string;
+  name: string;
+  /** `waiting`: another tab downloads the same model. `retrying`: the server failed or asks for patience, see {@link note}. */
+  state: 'waiting' | 'downloading' | 'retrying' | 'verifying';
+  doneBytes: number;
+  totalBytes: number;
+  /** Over the last ten seconds; null until it is known. */
+  bytesPerSecond: number | null;
+  /** Milliseconds that the rest will probably take; null until a pace is known. */
+  remainingMs: number | null;
+  /** Sentence for a person; empty when there is nothing to say. */
+  note: string;
+}
+
+/** What a verification found. */
+export interface Verification {
+  /** Whether every piece is there and as the manifest states. */
+  complete: boolean;
+  /** Pieces that were not as stated and will be fetched again by a repair. */
+  broken: { path: string; begin: number; end: number }[];
+  /** Bytes that were read and are as stated. */
+  verifiedBytes: number;
+}
+
+/** The worker's store of models. Every rejection is a {@link ZoetropeError}. */
+export interface ModelStore {
+  list(): Promise<StoredModel[]>;
+  storage(): Promise<StorageUse>;
+  /** Downloads a model folder, or continues to. Gives the {@link StoredModel.id}. `job` identifies the work for {@link stop}. */
+  download(url: string, job: string, report: (progress: StoreProgress) => void): Promise<string>;
+  verify(id: string, job: string, report: (progress: StoreProgress) => void): Promise<Verification>;
+  /** Verifies, and fetches what is broken or missing from where the model came from. */
+  repair(id: string, job: string, report: (progress: StoreProgress) => void): Promise<Verification>;
+  delete(id: string): Promise<void>;
+  /** Ends the work with `aborted`. What is verified stays. */
+  stop(job: string): void;
+}
+
+/** What the worker exposes. */
+export interface WorkerSide extends Engine {
+  readonly store: ModelStore;
 }
 
 interface ThrownValue {

@@ -4,12 +4,14 @@ import { type Gpu, requestGpu } from '../src/gpu/device';
 import { Ort, type OrtModule } from '../src/gpu/ort';
 import { residentModel } from '../src/model';
 import { generate, type Model } from '../src/pipeline';
-import { carryErrors, type Engine, type JobOptions, type ModelInfo, type Report } from '../src/protocol';
+import { carryErrors, type JobOptions, type ModelInfo, type Report, type WorkerSide } from '../src/protocol';
 import type { AvailableParts, Request } from '../src/request';
+import { type ModelCopy, openCopy } from '../src/store/copy';
 import { httpFolder } from '../src/store/http';
 import { openModel, openPart, type VerifiedModel, type VerifiedPart } from '../src/store/verified';
 import { chooseEncoder } from '../src/video/encode';
 import { encoderCandidates } from '../src/video/levels';
+import { openStorage, store } from './store';
 
 /** The engine's worker: device, runtime and model live here, and one job runs at a time. */
 
@@ -21,6 +23,8 @@ interface Session {
 }
 
 let model: VerifiedModel | undefined;
+/** Where the model is read from. */
+let copy: ModelCopy | undefined;
 /** The interpolator beside the model. */
 let rife: VerifiedPart | undefined;
 let session: Promise<Session> | undefined;
@@ -110,9 +114,17 @@ async function runJob(request: Request, options: JobOptions, report: Report, con
   return Promise.race([generate(request, options, host, report), lost]);
 }
 
-const engine: Engine = {
+const engine: WorkerSide = {
+  store,
+
   async open(modelUrl) {
-    const [opened, beside] = await Promise.all([openModel(httpFolder(modelUrl)), findRife(modelUrl)]);
+    copy?.release();
+    copy = undefined;
+    const opening = openCopy(await openStorage(), modelUrl, httpFolder(modelUrl)).then(async (found) => {
+      copy = found;
+      return openModel(found.folder);
+    });
+    const [opened, beside] = await Promise.all([opening, findRife(modelUrl)]);
     // A browser without a codec should say so before a person writes a prompt.
     const [width, height] = opened.manifest.sizes['480p']['16:9'];
     const probe = { width, height, framesPerSecond: 16, quality: 'high', writeMode: 'balanced' } as const;
@@ -162,6 +174,7 @@ function modelInfo({ manifest, sizeBytes }: VerifiedModel, gpu: Gpu): ModelInfo 
     sizeBytes,
     gpu: gpu.name,
     f16: gpu.f16,
+    ...(copy?.storedId !== undefined && { storedId: copy.storedId }),
   };
 }
 

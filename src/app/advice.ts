@@ -41,12 +41,21 @@ const WORDS: Partial<Record<ZoetropeErrorCode, { title: string; steps: string[] 
   },
   'corrupt-data': {
     title: 'The model’s files are damaged',
-    steps: ['Reload the page; if it happens again, put the model folder in place again.'],
+    steps: [
+      'If the model is stored in this browser, open Models and press Verify, then Resume.',
+      'Otherwise reload the page; if it happens again, put the model folder in place again.',
+    ],
   },
   'bad-checkpoint': {
     title: 'The model cannot be used',
     steps: ['Import the checkpoint again with “npx zoetrope import”.'],
   },
+  'storage-full': {
+    title: 'Not enough storage',
+    steps: ['Delete another model under Models, or free space on the disk.'],
+  },
+  'storage-unavailable': { title: 'No storage here', steps: [] },
+  'model-in-use': { title: 'The model is in use', steps: [] },
   'device-lost': { title: 'The GPU went away', steps: ['Press Generate again: a new device is made.'] },
   'out-of-memory': {
     title: 'The GPU is out of memory',

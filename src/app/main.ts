@@ -1,7 +1,8 @@
 import './base.css';
 import './form.css';
 import './stage.css';
-import { load, serveFal } from '../index';
+import './models.css';
+import { load, models, serveFal } from '../index';
 import { startPage } from './page';
 
 declare global {
@@ -10,10 +11,10 @@ declare global {
    * address the page opens no model of its own, so that the script's is the only one on the GPU. `?model=<url>` names the
    * folder that the page opens; default `models/demo/` beside the page.
    */
-  var zoetrope: { load: typeof load; serveFal: typeof serveFal };
+  var zoetrope: { load: typeof load; models: typeof models; serveFal: typeof serveFal };
 }
 
-globalThis.zoetrope = { load, serveFal };
+globalThis.zoetrope = { load, models, serveFal };
 
 const address = new URLSearchParams(location.search);
 startPage(document.getElementById('page')!, {

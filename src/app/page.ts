@@ -3,6 +3,7 @@ import { adviceFor } from './advice';
 import { element, setText } from './element';
 import { createForm } from './form';
 import { formatBytes } from './format';
+import { createModelsView } from './models-view';
 import { createNotice } from './notice';
 import { outlineOf } from './outline';
 import { createStage } from './stage';
@@ -32,15 +33,18 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
   });
   /** What keeps the page from having a model. */
   const closed = element('div', { class: 'closed' });
+  const storedModels = createModelsView({ model: new URL(model, document.baseURI).href, onDelete: closeStored });
+  const showModels = element('button', { type: 'button', onclick: () => storedModels.open() }, 'Models');
   const form = createForm({ onSubmit: () => void generate(), onChange: showOutline });
 
   root.append(
-    element('header', {}, element('h1', {}, logo(), TITLE), status),
+    element('header', {}, element('h1', {}, logo(), TITLE), element('div', { class: 'beside' }, status, showModels)),
     element('main', {}, closed, form.root, stage.root),
     element('footer', {}, facts, element('p', {}, 'Zoetrope, Apache-2.0. Prompts and videos stay in this browser.')),
+    storedModels.root,
   );
   document.addEventListener('keydown', (event) => {
-    if (event.key === 'Escape' && controller) cancel();
+    if (event.key === 'Escape' && controller && !storedModels.root.open) cancel();
   });
   if (idle) {
     const button = element('button', { type: 'button', onclick: () => void open() }, 'Open the model');
@@ -95,6 +99,14 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
     }
   }
 
+  /** Stops reading a stored model that is about to be deleted, unless a job needs it. Gives what opens the model again. */
+  function closeStored(id: string): () => void {
+    if (zoetrope?.model.storedId !== id || controller) return () => undefined;
+    zoetrope.close();
+    zoetrope = undefined;
+    return () => void open();
+  }
+
   function cancel(): void {
     controller?.abort();
     stage.showCancelling();
@@ -147,10 +159,11 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
   /** The line about model, GPU and memory. A worker that has died has nothing to tell, and its error is shown elsewhere. */
   async function showFacts(): Promise<void> {
     if (!zoetrope) return;
-    const { name, license, gpu, f16 } = zoetrope.model;
+    const { name, license, gpu, f16, storedId } = zoetrope.model;
     const memory = await zoetrope.memory().catch(() => undefined);
     const use = memory && `${formatBytes(memory.liveBytes)} of GPU memory, ${formatBytes(memory.peakBytes)} at most`;
-    const parts = [`Model ${name}, ${license}`, gpu, f16 ? '16-bit attention' : '32-bit attention', use];
+    const from = storedId === undefined ? '' : ', stored in this browser';
+    const parts = [`Model ${name}, ${license}${from}`, gpu, f16 ? '16-bit attention' : '32-bit attention', use];
     setText(facts, parts.filter((part) => part).join(' · '));
   }
 

@@ -12,7 +12,7 @@ function unreadable(url: string, why: string, cause?: unknown): ZoetropeError {
 }
 
 /** `bytes 0-0/1234` to numbers; undefined for anything else, an unknown total included. */
-function parseContentRange(value: string | null): { begin: number; end: number; total: number } | undefined {
+export function parseContentRange(value: string | null): { begin: number; end: number; total: number } | undefined {
   const match = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(value?.trim() ?? '');
   if (!match) return undefined;
   const [begin, last, total] = match.slice(1).map(Number) as [number, number, number];

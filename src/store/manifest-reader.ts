@@ -18,6 +18,7 @@ import {
   ZERO_POINTS_SUFFIX,
 } from '../manifest';
 import { type PartManifest, type PartName, rifeConfig, rifeShapes } from '../part';
+import { filmConfig, filmShapes } from '../part/film';
 
 /** Largest manifest read. That of A14B, with 3,600 tensors and 1,300 pieces, has about 0.7 MB. */
 export const MAX_MANIFEST_BYTES = 16 * 1024 * 1024;
@@ -111,7 +112,7 @@ const manifestSchema = z.object({
   }),
 });
 
-const partSchema = z.object({ format: z.literal(1), part: z.enum(['rife']), name: text, license: text, files });
+const partSchema = z.object({ format: z.literal(1), part: z.enum(['film', 'rife']), name: text, license: text, files });
 
 function refuse(message: string): never {
   throw new ZoetropeError('bad-checkpoint', `${MANIFEST_FILE}: ${message}`);
@@ -237,7 +238,8 @@ export function parsePart(bytes: Uint8Array, part: PartName): PartManifest {
   if (manifest.part !== part) refuse(`this is the part "${manifest.part}", not "${part}".`);
   for (const file of manifest.files) checkFile(file, true);
   const tensors = componentTensors(manifest.files);
-  checkTensors(tensors, rifeShapes(rifeConfig(tensors)), `${MANIFEST_FILE}: ${part}`);
+  const shapes = part === 'film' ? filmShapes(filmConfig(tensors)) : rifeShapes(rifeConfig(tensors));
+  checkTensors(tensors, shapes, `${MANIFEST_FILE}: ${part}`);
   checkQuantization(tensors, part);
   return manifest;
 }

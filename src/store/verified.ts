@@ -64,6 +64,8 @@ class VerifiedFile {
   constructor(
     private readonly folder: Folder,
     readonly file: ManifestFile,
+    /** Pieces of a stable source that have been verified: once holds for as long as the model is open. */
+    private readonly verified: Set<number>,
   ) {
     for (const piece of file.pieces) this.#begins.push(this.#begins[this.#begins.length - 1]! + piece.sizeBytes);
   }
@@ -91,8 +93,12 @@ class VerifiedFile {
     const source = await this.#open();
     const begin = this.#begins[index]!;
     const bytes = await source.read(begin, begin + piece.sizeBytes);
+    if (this.verified.has(index) && bytes.length === piece.sizeBytes) return bytes;
     const sha256 = bytes.length === piece.sizeBytes ? await hashPiece(bytes) : undefined;
-    if (sha256 === piece.sha256) return bytes;
+    if (sha256 === piece.sha256) {
+      if (source.stable) this.verified.add(index);
+      return bytes;
+    }
     const got = sha256 === undefined ? `${bytes.length} bytes` : `SHA-256 ${sha256.slice(0, 12)}…`;
     const stated = sha256 === undefined ? `${piece.sizeBytes}` : `${piece.sha256.slice(0, 12)}…`;
     throw new ZoetropeError(
@@ -143,13 +149,13 @@ class Component implements VerifiedComponent {
   readonly #totalBytes: number;
 
   constructor(
-    folder: Folder,
+    openFile: (file: ManifestFile) => VerifiedFile,
     private readonly name: ComponentName | PartName,
     files: readonly ManifestFile[],
     private readonly options: OpenModelOptions,
   ) {
     this.entries = componentTensors(files);
-    this.#files = new Map(files.map((file) => [file.path, new VerifiedFile(folder, file)]));
+    this.#files = new Map(files.map((file) => [file.path, openFile(file)]));
     this.#totalBytes = bytesOf(files);
   }
 
@@ -240,6 +246,16 @@ class Component implements VerifiedComponent {
   }
 }
 
+/** Opens files of a folder; what was verified of a file holds for all who open it. */
+function filesOf(folder: Folder): (file: ManifestFile) => VerifiedFile {
+  const verified = new Map<string, Set<number>>();
+  return (file) => {
+    const pieces = verified.get(file.path) ?? new Set();
+    verified.set(file.path, pieces);
+    return new VerifiedFile(folder, file, pieces);
+  };
+}
+
 /**
  * Opens a model folder: reads and validates its manifest and nothing else. Bytes of the components are fetched when
  * they are read, a piece at a time, and handed on only after their SHA-256 matched. Throws `bad-checkpoint` for a
@@ -248,6 +264,7 @@ class Component implements VerifiedComponent {
  */
 export async function openModel(folder: Folder, options: OpenModelOptions = {}): Promise<VerifiedModel> {
   const manifest = parseManifest(await readManifest(folder, options.signal));
+  const openFile = filesOf(folder);
   return {
     manifest,
     sizeBytes: Object.values(manifest.components).reduce((sum, files) => sum + bytesOf(files), 0),
@@ -256,7 +273,7 @@ export async function openModel(folder: Folder, options: OpenModelOptions = {}):
       if (!files) {
         throw new ZoetropeError('missing-component', `The model "${manifest.name}" has no component "${name}".`);
       }
-      return new Component(folder, name, files, own);
+      return new Component(openFile, name, files, own);
     },
   };
 }
@@ -273,14 +290,16 @@ export interface VerifiedPart {
 /** Opens the folder of an optional part as {@link openModel} opens a model. */
 export async function openPart(folder: Folder, part: PartName, options: OpenModelOptions = {}): Promise<VerifiedPart> {
   const manifest = parsePart(await readManifest(folder, options.signal), part);
+  const openFile = filesOf(folder);
   return {
     manifest,
     sizeBytes: bytesOf(manifest.files),
-    open: (own = options) => new Component(folder, part, manifest.files, own),
+    open: (own = options) => new Component(openFile, part, manifest.files, own),
   };
 }
 
-async function readManifest(folder: Folder, signal: AbortSignal | undefined): Promise<Uint8Array> {
+/** Bytes of a folder's manifest, bounded and not validated. Throws `bad-checkpoint` when it is too large. */
+export async function readManifest(folder: Folder, signal?: AbortSignal): Promise<Uint8Array> {
   throwIfAborted(signal);
   const source = await folder.open(MANIFEST_FILE);
   if (source.sizeBytes > MAX_MANIFEST_BYTES) {

@@ -18,6 +18,7 @@ const BRACKETS = [
   ['src/pipeline', 'src/fal'],
   ['src/model'],
   ['workers'],
+  ['src/client'],
   ['src/index'],
   ['src/app', 'src/cli'],
 ];

@@ -1,0 +1,94 @@
+import { proxy, type Remote, wrap } from 'comlink';
+import { ZoetropeError } from '../errors';
+import type { ModelStore, StorageUse, StoredModel, StoreProgress, Verification, WorkerSide } from '../protocol';
+import { guard, startWorker, watchDeath } from './link';
+
+/** How work on a stored model is watched and stopped. */
+export interface StoreOptions {
+  /** Stops with the code `aborted`. What is verified stays, and the same call continues from there. */
+  signal?: AbortSignal;
+  onProgress?: (progress: StoreProgress) => void;
+}
+
+/** The models in this browser's storage. Every rejection is a {@link ZoetropeError}. */
+export interface Models {
+  /** By name, partial ones too. */
+  list(): Promise<StoredModel[]>;
+  storage(): Promise<StorageUse>;
+  /**
+   * Downloads a model folder, or continues to, and asks the browser to keep it. `load` uses it from then on, without network too.
+   * @param url of the folder that holds `zoetrope.json`, or of that file; relative to the page.
+   * @returns the model's id.
+   */
+  download(url: string, options?: StoreOptions): Promise<string>;
+  /** Compares every stored piece with its hash; what is wrong counts as missing from then on. */
+  verify(id: string, options?: StoreOptions): Promise<Verification>;
+  /** Verifies, then fetches what is wrong or missing from where the model came. */
+  repair(id: string, options?: StoreOptions): Promise<Verification>;
+  /** Throws `model-in-use` while it is open or being changed. */
+  delete(id: string): Promise<void>;
+}
+
+/** What a call needs: the store, and a way to end with the worker. */
+interface Link {
+  store: Remote<ModelStore>;
+  call<T>(pending: Promise<T>): Promise<T>;
+}
+
+let link: Link | undefined;
+
+/** The store works in a worker of its own, started at the first call, so that it never waits for a video. */
+function connect(): Link {
+  if (link) return link;
+  const worker = startWorker();
+  const death = watchDeath(worker, 'Try again; what is stored stays.');
+  death.promise.catch(() => {
+    worker.terminate();
+    link = undefined;
+  });
+  const { store } = wrap<WorkerSide>(worker) as unknown as { store: Remote<ModelStore> };
+  link = { store, call: (pending) => Promise.race([pending, death.promise]) };
+  return link;
+}
+
+type Report = (progress: StoreProgress) => void;
+
+async function work<T>(
+  { signal, onProgress }: StoreOptions,
+  run: (store: Remote<ModelStore>, job: string, report: Report) => Promise<T>,
+): Promise<T> {
+  if (signal?.aborted) throw new ZoetropeError('aborted', 'This was stopped before it began.');
+  const { store, call } = connect();
+  const job = crypto.randomUUID();
+  const stop = () => void store.stop(job).catch(() => undefined);
+  signal?.addEventListener('abort', stop, { once: true });
+  try {
+    return await call(run(store, job, proxy(guard(onProgress))));
+  } finally {
+    signal?.removeEventListener('abort', stop);
+  }
+}
+
+/** See {@link Models}. `index.ts` has taught comlink to carry our errors. */
+export const models: Models = {
+  async list() {
+    const { store, call } = connect();
+    return call(store.list());
+  },
+  async storage() {
+    const { store, call } = connect();
+    return call(store.storage());
+  },
+  download(url, options = {}) {
+    // Only a page may ask, and some browsers ask the person, whose answer the download need not wait for.
+    void navigator.storage?.persist?.().catch(() => undefined);
+    const address = new URL(url, document.baseURI).href;
+    return work(options, (store, job, report) => store.download(address, job, report));
+  },
+  verify: (id, options = {}) => work(options, (store, job, report) => store.verify(id, job, report)),
+  repair: (id, options = {}) => work(options, (store, job, report) => store.repair(id, job, report)),
+  async delete(id) {
+    const { store, call } = connect();
+    await call(store.delete(id));
+  },
+};

@@ -1,0 +1,240 @@
+import { ZoetropeError } from '../errors';
+import { hashPiece, MANIFEST_FILE, type Manifest } from '../manifest';
+import type { StoredModel, StoreProgress, Verification } from '../protocol';
+import {
+  changeLock,
+  type Disk,
+  JOURNAL_FILE,
+  readSmall,
+  SOURCE_FILE,
+  type StoreHost,
+  storedFolder,
+  useLock,
+} from './disk';
+import { downloadModel, folderUrl, holding, type StoreWork, stopped } from './download';
+import { parseManifest } from './manifest-reader';
+import { isComplete, listPieces, modelPath, readJournal, storedBytes } from './pieces';
+import { Pace } from './retry';
+
+/** The models in the store: what there is, whether it is whole, and how it goes. */
+
+/** How long a deletion waits for tabs that are just closing. */
+const PATIENCE_MS = 2000;
+
+/** A model's folder as it lies on the disk. */
+interface Found {
+  id: string;
+  url: string | null;
+  /** Undefined when it is gone, or is not the one that the id stands for. */
+  manifest: Manifest | undefined;
+  journal: Uint8Array | undefined;
+}
+
+async function find(disk: Disk, id: string): Promise<Found> {
+  const [source, bytes, journal] = await Promise.all([
+    readSmall(disk, id, SOURCE_FILE),
+    readSmall(disk, id, MANIFEST_FILE),
+    readSmall(disk, id, JOURNAL_FILE),
+  ]);
+  const manifest = bytes && (await hashPiece(bytes)) === id ? usable(bytes) : undefined;
+  return { id, url: readSource(source), manifest, journal };
+}
+
+/** The manifest, unless this version of the library refuses what another has stored. */
+function usable(bytes: Uint8Array): Manifest | undefined {
+  try {
+    return parseManifest(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+function readSource(bytes: Uint8Array | undefined): string | null {
+  try {
+    const { url } = JSON.parse(new TextDecoder().decode(bytes)) as { url?: unknown };
+    return typeof url === 'string' ? folderUrl(url) : null;
+  } catch {
+    return null; // Written when the tab was closed. The next download writes it anew.
+  }
+}
+
+/** Every model of the store, by name. */
+export async function listModels({ disk, locks }: Pick<StoreHost, 'disk' | 'locks'>): Promise<StoredModel[]> {
+  const { held = [] } = await locks.query();
+  const busy = new Set(held.map(({ name }) => name));
+  const models = await Promise.all((await disk.folders()).map((id) => find(disk, id)));
+  return models
+    .map((found) => describe(found, busy.has(changeLock(found.id))))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+function describe({ id, url, manifest, journal }: Found, busy: boolean): StoredModel {
+  if (!manifest) {
+    const unknown = { name: id, license: '', quantization: '', sizeBytes: 0, storedBytes: 0 };
+    return { id, url, ...unknown, state: 'damaged', busy };
+  }
+  const { name, license, quantization } = manifest;
+  const list = listPieces(manifest);
+  const done = readJournal(journal, list);
+  const state = isComplete(list, done) ? 'complete' : 'partial';
+  const bytes = { sizeBytes: list.sizeBytes, storedBytes: storedBytes(list, done) };
+  return { id, url, name, license, quantization, ...bytes, state, busy };
+}
+
+async function existing(disk: Disk, id: string): Promise<Found> {
+  if ((await disk.folders()).includes(id)) return find(disk, id);
+  throw new ZoetropeError(
+    'unreadable-source',
+    `No model with the id ${JSON.stringify(id)} is stored. List the models.`,
+  );
+}
+
+/**
+ * Reads every piece that is marked as there and compares its hash. What is not as stated is marked as missing, so that the next
+ * download or repair fetches it and nothing else. Waits for a download that is under way.
+ */
+export async function verifyModel(
+  host: StoreHost,
+  id: string,
+  { signal, onProgress }: StoreWork,
+): Promise<Verification> {
+  await existing(host.disk, id);
+  return holding(host, id, signal, async () => {
+    const { manifest, journal } = await existing(host.disk, id);
+    if (!manifest) return { complete: false, broken: [{ path: MANIFEST_FILE, begin: 0, end: 0 }], verifiedBytes: 0 };
+    const list = listPieces(manifest);
+    const done = readJournal(journal, list);
+    const marked = list.pieces.filter(({ index }) => done[index]);
+    const totalBytes = storedBytes(list, done);
+    const broken: Verification['broken'] = [];
+    const pace = new Pace();
+    let doneBytes = 0;
+    const report = () => {
+      pace.add(host.now(), doneBytes);
+      const bytesPerSecond = pace.bytesPerSecond();
+      const remainingMs = bytesPerSecond ? ((totalBytes - doneBytes) * 1000) / bytesPerSecond : null;
+      const progress = { id, name: manifest.name, state: 'verifying', note: '' } as const;
+      onProgress({ ...progress, doneBytes, totalBytes, bytesPerSecond, remainingMs } satisfies StoreProgress);
+    };
+    const file = await host.disk.edit(id, JOURNAL_FILE);
+    try {
+      report();
+      for (const { index, file: number, begin, end, sha256 } of marked) {
+        if (signal.aborted) throw stopped();
+        const { path } = list.files[number]!;
+        if ((await hashOf(host.disk, id, path, begin, end)) !== sha256) {
+          broken.push({ path, begin, end });
+          done[index] = 0;
+          file.write(index, Uint8Array.of(0));
+          file.flush();
+        }
+        doneBytes += end - begin;
+        report();
+      }
+    } finally {
+      file.close();
+    }
+    return { complete: isComplete(list, done), broken, verifiedBytes: storedBytes(list, done) };
+  });
+}
+
+/** Hash of a stored piece; undefined when it cannot be read whole. */
+async function hashOf(disk: Disk, id: string, path: string, begin: number, end: number): Promise<string | undefined> {
+  try {
+    return await hashPiece(await (await disk.open(id, modelPath(path))).read(begin, end));
+  } catch (error) {
+    if (error instanceof ZoetropeError && error.code === 'unreadable-source') return undefined;
+    throw error;
+  }
+}
+
+/** Verifies a model and fetches what is broken or missing from where it came. Gives what the verification found. */
+export async function repairModel(host: StoreHost, id: string, work: StoreWork): Promise<Verification> {
+  const { url } = await existing(host.disk, id);
+  if (url === null) {
+    throw new ZoetropeError(
+      'unreadable-source',
+      'Where this model came from is not known any more. Download it again.',
+    );
+  }
+  const found = await verifyModel(host, id, work);
+  if (!found.complete) await downloadModel(host, url, { ...work, id });
+  return found;
+}
+
+/** Deletes a model. Throws `model-in-use` while it is open or being changed, here or in another tab. */
+export async function deleteModel(host: StoreHost, id: string): Promise<void> {
+  await existing(host.disk, id);
+  const take = async (name: string, work: () => Promise<void>): Promise<void> => {
+    const signal = AbortSignal.timeout(PATIENCE_MS);
+    let taken = false;
+    const whole = () => {
+      taken = true;
+      return work();
+    };
+    try {
+      await host.locks.request(name, { signal }, whole);
+    } catch (error) {
+      if (taken) throw error;
+      throw new ZoetropeError(
+        'model-in-use',
+        'This model is open or being changed. Close it, in other tabs too, and delete it then.',
+        {
+          cause: error,
+        },
+      );
+    }
+  };
+  await take(changeLock(id), () => take(useLock(id), () => host.disk.remove(id)));
+}
+
+/** A complete model of the store, taken into use. */
+export interface StoredCopy {
+  id: string;
+  folder: ReturnType<typeof storedFolder>;
+  /** Lets it be deleted again. */
+  release(): void;
+}
+
+/**
+ * The complete stored model that a manifest is of, or without a manifest, one that came from a URL. Undefined when there is none.
+ */
+export async function useStored(
+  host: Pick<StoreHost, 'disk' | 'locks'>,
+  wanted: { manifest: Uint8Array } | { url: string },
+): Promise<StoredCopy | undefined> {
+  const ids = await host.disk.folders();
+  if (ids.length === 0) return undefined;
+  if ('manifest' in wanted) {
+    const id = await hashPiece(wanted.manifest);
+    return ids.includes(id) ? takeIntoUse(host, id) : undefined;
+  }
+  const url = folderUrl(wanted.url);
+  for (const id of ids) {
+    const came = readSource(await readSmall(host.disk, id, SOURCE_FILE)) === url;
+    const copy = came ? await takeIntoUse(host, id) : undefined;
+    if (copy) return copy;
+  }
+  return undefined;
+}
+
+/** A model with the lock that keeps it from being deleted; undefined when it is not complete. */
+async function takeIntoUse(
+  { disk, locks }: Pick<StoreHost, 'disk' | 'locks'>,
+  id: string,
+): Promise<StoredCopy | undefined> {
+  let release: () => void = () => undefined;
+  const released = new Promise<void>((resolve) => (release = resolve));
+  await new Promise<void>((resolve, reject) => {
+    const hold = () => {
+      resolve();
+      return released;
+    };
+    locks.request(useLock(id), { mode: 'shared' }, hold).catch(reject);
+  });
+  const { manifest, journal } = await find(disk, id);
+  const list = manifest && listPieces(manifest);
+  if (list && isComplete(list, readJournal(journal, list))) return { id, folder: storedFolder(disk, id), release };
+  release();
+  return undefined;
+}

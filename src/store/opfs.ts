@@ -1,0 +1,124 @@
+import { messageOf, ZoetropeError } from '../errors';
+import type { ByteSource } from '../manifest';
+import type { Disk, DiskFile } from './disk';
+
+/** The browser's private file system as a {@link Disk}. Only workers can write to it this way. */
+
+/** A file handle as workers know it; TypeScript's library for pages lacks the method. */
+interface WritableHandle extends FileSystemFileHandle {
+  createSyncAccessHandle(): Promise<{
+    getSize(): number;
+    write(bytes: Uint8Array<ArrayBuffer>, options: { at: number }): number;
+    truncate(sizeBytes: number): void;
+    flush(): void;
+    close(): void;
+  }>;
+}
+
+/** Waits for a file's last writer: that of a worker that was terminated lets go a moment after the worker's locks. */
+async function accessHandle(entry: WritableHandle): ReturnType<WritableHandle['createSyncAccessHandle']> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await entry.createSyncAccessHandle();
+    } catch (error) {
+      const taken = error instanceof DOMException && error.name === 'NoModificationAllowedError';
+      if (!taken || attempt === 20) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+}
+
+/** Folder of the store; the rest of the origin's files are none of its business. */
+const ROOT = 'zoetrope-models';
+
+function unreadable(path: string, error: unknown): ZoetropeError {
+  return new ZoetropeError('unreadable-source', `The stored file ${path} cannot be used: ${messageOf(error)}.`, {
+    cause: error,
+  });
+}
+
+/**
+ * Opens the store of this origin. Throws `storage-unavailable` where the browser has none: outside https and localhost, and in
+ * the private windows of some browsers.
+ */
+export async function openOpfs(storage: StorageManager | undefined): Promise<Disk> {
+  let origin: FileSystemDirectoryHandle;
+  try {
+    if (!storage?.getDirectory) throw new TypeError('navigator.storage.getDirectory is missing');
+    origin = await storage.getDirectory();
+  } catch (cause) {
+    throw new ZoetropeError(
+      'storage-unavailable',
+      `This browser stores no files for this page (${messageOf(cause)}). Open it over https or from localhost, in a window that is not private.`,
+      { cause },
+    );
+  }
+  /** The folder and the name of a path; folders are made when `create` is set, else a missing one throws NotFoundError. */
+  const locate = async (folder: string, path: string, create: boolean) => {
+    const names = [ROOT, folder, ...path.split('/')];
+    let directory = origin;
+    for (const name of names.slice(0, -1)) directory = await directory.getDirectoryHandle(name, { create });
+    return { directory, name: names.at(-1)! };
+  };
+  const file = async (folder: string, path: string): Promise<File> => {
+    const { directory, name } = await locate(folder, path, false);
+    return (await directory.getFileHandle(name)).getFile();
+  };
+  return {
+    async folders() {
+      const names: string[] = [];
+      const root = await origin.getDirectoryHandle(ROOT, { create: false }).catch((error: unknown) => {
+        if (error instanceof DOMException && error.name === 'NotFoundError') return undefined;
+        throw error;
+      });
+      if (root) for await (const [name, { kind }] of root.entries()) if (kind === 'directory') names.push(name);
+      return names.sort();
+    },
+
+    // Read through `File`, which needs no lock, so that several tabs can read one model; a sync access handle has the file alone.
+    async open(folder, path): Promise<ByteSource> {
+      try {
+        const { size } = await file(folder, path);
+        return {
+          sizeBytes: size,
+          async read(begin, end) {
+            let bytes: Uint8Array;
+            try {
+              // Anew for each read: a `File` is no longer readable once its file has been written to, as repairs do.
+              bytes = new Uint8Array(await (await file(folder, path)).slice(begin, end).arrayBuffer());
+            } catch (error) {
+              throw unreadable(path, error);
+            }
+            if (bytes.length === end - begin) return bytes;
+            throw unreadable(path, new Error(`it ends before byte ${end}`));
+          },
+        };
+      } catch (error) {
+        throw unreadable(path, error);
+      }
+    },
+
+    async edit(folder, path): Promise<DiskFile> {
+      const { directory, name } = await locate(folder, path, true);
+      const entry = (await directory.getFileHandle(name, { create: true })) as WritableHandle;
+      const handle = await accessHandle(entry);
+      return {
+        sizeBytes: () => handle.getSize(),
+        write: (at, bytes) => handle.write(bytes as Uint8Array<ArrayBuffer>, { at }),
+        clear: () => handle.truncate(0),
+        flush: () => handle.flush(),
+        close: () => handle.close(),
+      };
+    },
+
+    async remove(folder) {
+      const root = await origin.getDirectoryHandle(ROOT, { create: true });
+      await root.removeEntry(folder, { recursive: true });
+    },
+
+    async room() {
+      const { usage = 0, quota = 0 } = await storage.estimate();
+      return { usedBytes: usage, quotaBytes: quota };
+    },
+  };
+}

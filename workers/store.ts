@@ -1,0 +1,82 @@
+import { ZoetropeError } from '../src/errors';
+import type { ModelStore, StoreProgress } from '../src/protocol';
+import type { StoreHost } from '../src/store/disk';
+import { downloadModel, type StoreWork } from '../src/store/download';
+import { deleteModel, listModels, repairModel, verifyModel } from '../src/store/library';
+import { openOpfs } from '../src/store/opfs';
+
+/** The worker's store of models, over this origin's private file system. */
+
+let opened: Promise<StoreHost> | undefined;
+
+/** The store and what it works with. Throws `storage-unavailable` where the browser has none. */
+function openStore(): Promise<StoreHost> {
+  opened ??= startStore().catch((error: unknown) => {
+    opened = undefined;
+    throw error;
+  });
+  return opened;
+}
+
+async function startStore(): Promise<StoreHost> {
+  return {
+    disk: await openOpfs(navigator.storage),
+    fetch: (url, init) => fetch(url, init),
+    locks: navigator.locks,
+    channel: (name) => new BroadcastChannel(name),
+    now: () => Date.now(),
+    sleep,
+    random: Math.random,
+  };
+}
+
+/** As {@link openStore}, for those who can do without one. */
+export function openStorage(): Promise<StoreHost | undefined> {
+  return openStore().catch((error: unknown) => {
+    if (error instanceof ZoetropeError && error.code === 'storage-unavailable') return undefined;
+    throw error;
+  });
+}
+
+function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener('abort', end, { once: true });
+    if (signal.aborted) end();
+  });
+}
+
+const jobs = new Map<string, AbortController>();
+
+/** Runs work that {@link ModelStore.stop} can end. */
+async function stoppable<T>(
+  job: string,
+  report: (progress: StoreProgress) => void,
+  run: (host: StoreHost, work: StoreWork) => Promise<T>,
+): Promise<T> {
+  const controller = new AbortController();
+  jobs.set(job, controller);
+  try {
+    return await run(await openStore(), { signal: controller.signal, onProgress: report });
+  } finally {
+    jobs.delete(job);
+  }
+}
+
+export const store: ModelStore = {
+  list: async () => listModels(await openStore()),
+  async storage() {
+    const { disk } = await openStore();
+    return { ...(await disk.room()), persisted: await navigator.storage.persisted() };
+  },
+  download: (url, job, report) => stoppable(job, report, (host, work) => downloadModel(host, url, work)),
+  verify: (id, job, report) => stoppable(job, report, (host, work) => verifyModel(host, id, work)),
+  repair: (id, job, report) => stoppable(job, report, (host, work) => repairModel(host, id, work)),
+  delete: async (id) => deleteModel(await openStore(), id),
+  stop: (job) => jobs.get(job)?.abort(),
+};
