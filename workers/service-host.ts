@@ -49,8 +49,7 @@ export async function serveFal(generator: Generator, options: ServeFalOptions = 
     const [port] = event.ports;
     const { data } = event;
     if (data?.type !== 'zoetrope-fal-offer' || !port) return;
-    if (data.requestId !== null && !queue.has(data.requestId)) return;
-    serve(port, queue);
+    serve(port, queue, data.requestId === null || queue.has(data.requestId) ? 'accept' : 'defer');
   };
   container.addEventListener('message', listen);
   container.startMessages();
@@ -65,15 +64,15 @@ async function controlled(container: ServiceWorkerContainer): Promise<void> {
   await new Promise((resolve) => container.addEventListener('controllerchange', resolve, { once: true }));
 }
 
-/** Accepts an offer and answers the one request that comes on its port. */
-function serve(port: MessagePort, queue: Queue): void {
+/** Replies to an offer and answers the one request that may come on its port. */
+function serve(port: MessagePort, queue: Queue, reply: 'accept' | 'defer'): void {
   const say = (message: PageMessage) => port.postMessage(message);
   let left = false;
   port.onmessage = ({ data }: MessageEvent<WorkerMessage>) => {
     if (data.type === 'leave') left = true;
     else void send(data.request);
   };
-  say({ type: 'accept' });
+  say({ type: reply });
 
   async function send(request: RestRequest): Promise<void> {
     const { status, headers, body } = await answer(queue, request);

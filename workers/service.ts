@@ -8,6 +8,8 @@ import type { RestRequest } from '../src/fal/rest';
 
 /** How long pages have to accept a request, in milliseconds. They answer within a task of theirs, 50 ms at most. */
 const ACCEPT_MS = 3000;
+/** How much longer another page may take than one that defers. */
+const DEFER_MS = 300;
 
 /** What TypeScript's DOM library lacks of the service worker's scope. */
 interface Extendable extends Event {
@@ -70,7 +72,10 @@ async function findPage(offer: Offer, clientId: string): Promise<MessagePort | u
     for (const page of pages) {
       const { port1, port2 } = new MessageChannel();
       ports.push(port1);
-      port1.onmessage = () => resolve(port1);
+      port1.onmessage = ({ data }: MessageEvent<PageMessage>) => {
+        if (data.type === 'accept') resolve(port1);
+        else setTimeout(() => resolve(port1), DEFER_MS);
+      };
       page.postMessage(offer, [port2]);
     }
   });

@@ -12,9 +12,12 @@ export interface Offer {
   requestId: string | null;
 }
 
-/** Page to service worker, on the offer's port. */
+/**
+ * Page to service worker, on the offer's port. A page with an engine accepts or, when the request is not its own, defers: it answers
+ * if no other page does, and says that there is no such request. Pages without an engine are silent.
+ */
 export type PageMessage =
-  | { type: 'accept' }
+  | { type: 'accept' | 'defer' }
   | { type: 'head'; status: number; headers: Record<string, string> }
   | { type: 'chunk'; text: string }
   | { type: 'end' };

@@ -1,0 +1,217 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { Page } from 'playwright-core';
+import { build } from 'vite';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Chromium, openChromium, openModel } from '../harness/chromium';
+
+type Official = typeof import('../harness/fal-client');
+
+declare global {
+  /** The official client and the queue's name for our endpoint, in the page. */
+  var official: Official;
+}
+
+const ENDPOINT = 'fal-ai/wan/v2.2-a14b/text-to-video';
+
+/** The shortest job there is. */
+const QUICK = {
+  prompt: 'a red circle',
+  seed: 1,
+  num_frames: 17,
+  num_inference_steps: 2,
+  aspect_ratio: '1:1',
+  interpolator_model: 'none',
+} as const;
+
+/** One that is still running when it is cancelled. */
+const LONG = { ...QUICK, num_inference_steps: 40 };
+
+describe('the official client against the engine of a page', () => {
+  let scratch: string;
+  let chromium: Chromium;
+  let page: Page;
+
+  beforeAll(async () => {
+    scratch = mkdtempSync(join(tmpdir(), 'zoetrope-fal-'));
+    await build({
+      configFile: false,
+      logLevel: 'warn',
+      publicDir: false,
+      build: {
+        outDir: scratch,
+        emptyOutDir: true,
+        lib: { entry: resolve(import.meta.dirname, '../harness/fal-client.ts'), formats: ['es'], fileName: 'client' },
+      },
+    });
+    chromium = await openChromium({ '/client/': scratch });
+    page = await chromium.open();
+    page.on('request', (request) => {
+      const { protocol, host } = new URL(request.url());
+      if (protocol.startsWith('http') && host !== new URL(chromium.url).host) strays.push(request.url());
+    });
+    await openModel(page);
+    // A string, since the tests' compiler has its own way with imports.
+    await page.evaluate("import('/client/client.js').then((client) => { globalThis.official = client; })");
+    await page.evaluate(async () => {
+      await zoetrope.serveFal(opened);
+    });
+  });
+
+  afterAll(async () => {
+    await chromium?.close();
+    rmSync(scratch, { recursive: true });
+  });
+
+  /** Requests that left the site. */
+  const strays: string[] = [];
+
+  it('runs the code of the published example after fal.config', async () => {
+    const seen = await page.evaluate(
+      async ([endpoint, input]) => {
+        const { fal } = official;
+        fal.config({ proxyUrl: '/api/fal/proxy' });
+        const updates: string[] = [];
+        const lines: string[] = [];
+        let enqueued = '';
+        const result = await fal.subscribe(endpoint as 'fal-ai/wan/v2.2-a14b/text-to-video', {
+          input,
+          logs: true,
+          pollInterval: 100,
+          onEnqueue: (id) => {
+            enqueued = id;
+          },
+          onQueueUpdate: (update) => {
+            updates.push(update.status);
+            if (update.status === 'IN_PROGRESS')
+              update.logs.map((log) => log.message).forEach((line) => void lines.push(line));
+          },
+        });
+        const data = result.data as { video: { url: string; file_size: number }; prompt: string; seed: number };
+        const bytes = (await (await fetch(data.video.url)).arrayBuffer()).byteLength;
+        return { updates, lines, data, bytes, same: enqueued === result.requestId };
+      },
+      [ENDPOINT, QUICK] as const,
+    );
+    expect(seen.data).toMatchObject({
+      prompt: QUICK.prompt,
+      seed: 1,
+      video: { content_type: 'video/mp4', file_size: seen.bytes },
+      request: { num_inference_steps: 2 },
+    });
+    expect(seen.bytes).toBeGreaterThan(500);
+    expect(seen.same).toBe(true);
+    expect(new Set(seen.updates)).toEqual(new Set(['IN_PROGRESS', 'COMPLETED']));
+    expect(seen.lines).toContain('diffusion: step 1 of 2');
+  });
+
+  it('gives bad requests as ValidationError with every problem', async () => {
+    const error = await page.evaluate(
+      (endpoint) =>
+        official.fal.subscribe(endpoint, { input: { prompt: 5, num_frames: 16, what: 1 }, pollInterval: 50 }).then(
+          () => undefined,
+          (reason: InstanceType<Official['ValidationError']>) => ({
+            refused: reason instanceof official.ValidationError,
+            status: reason.status,
+            fields: reason.fieldErrors.map(({ loc, type }) => [loc.join('.'), type]),
+            frames: reason.getFieldErrors('num_frames'),
+          }),
+        ),
+      ENDPOINT as string,
+    );
+    expect(error).toMatchObject({
+      refused: true,
+      status: 422,
+      fields: [
+        ['body.prompt', 'string_type'],
+        ['body.num_frames', 'greater_than_equal'],
+        ['body.what', 'extra_forbidden'],
+      ],
+      frames: [{ msg: 'Input should be greater than or equal to 17' }],
+    });
+  });
+
+  it('queues two clients, streams a status, and cancels while queued and while running', async () => {
+    const seen = await page.evaluate(
+      async ([endpoint, long, quick]) => {
+        const config = { proxyUrl: '/api/fal/proxy' };
+        const [one, two] = [official.createFalClient(config).queue, official.createFalClient(config).queue];
+        const running = (await one.submit(endpoint, { input: long })).request_id;
+        const queued = (await two.submit(endpoint, { input: quick })).request_id;
+        const last = (await two.submit(endpoint, { input: { ...quick, seed: 2 } })).request_id;
+        const stream = await one.streamStatus(endpoint, { requestId: running, logs: true });
+        const streamed: string[] = [];
+        let step: () => void = () => undefined;
+        const stepped = new Promise<void>((resolve) => (step = resolve));
+        stream.on('data', (status) => {
+          streamed.push(status.status);
+          if (
+            'logs' in status &&
+            status.logs.some((log: { message: string }) => log.message.startsWith('diffusion: step'))
+          )
+            step();
+        });
+        await stepped;
+        const places = await Promise.all([queued, last].map((requestId) => two.status(endpoint, { requestId })));
+        const early = await one.result(endpoint, { requestId: running }).catch(({ status }) => status);
+        await two.cancel(endpoint, { requestId: queued });
+        const moved = await two.status(endpoint, { requestId: last });
+        const asked = performance.now();
+        await one.cancel(endpoint, { requestId: running });
+        const ended = await stream.done();
+        const waitedMs = performance.now() - asked;
+        await two.subscribeToStatus(endpoint, { requestId: last, pollInterval: 100 });
+        const { data } = await two.result(endpoint, { requestId: last });
+        const failed = await Promise.all(
+          [running, queued].map((requestId) =>
+            one
+              .result(endpoint, { requestId })
+              .catch(({ name, status, body }) => ({ name, status, type: body.error_type })),
+          ),
+        );
+        const again = await one.cancel(endpoint, { requestId: running }).catch(({ status }) => status);
+        const unknown = await one.status(endpoint, { requestId: 'nobody' }).catch(({ status }) => status);
+        return { streamed, places, early, moved, ended, waitedMs, data, failed, again, unknown };
+      },
+      [ENDPOINT as string, LONG, QUICK] as const,
+    );
+    expect([seen.streamed[0], seen.streamed.at(-1), seen.ended.status]).toEqual([
+      'IN_PROGRESS',
+      'COMPLETED',
+      'COMPLETED',
+    ]);
+    expect(seen.places).toMatchObject([
+      { status: 'IN_QUEUE', queue_position: 0 },
+      { status: 'IN_QUEUE', queue_position: 1 },
+    ]);
+    expect(seen.early).toBe(400);
+    expect(seen.moved).toMatchObject({ status: 'IN_QUEUE', queue_position: 0 });
+    console.log(`A running request ended ${Math.round(seen.waitedMs)} ms after its cancellation`);
+    expect(seen.waitedMs).toBeLessThan(5000);
+    expect(seen.data).toMatchObject({ seed: 2 });
+    const cancelled = { name: 'ApiError', status: 499, type: 'client_cancelled' };
+    expect(seen.failed).toEqual([cancelled, cancelled]);
+    expect([seen.again, seen.unknown]).toEqual([400, 404]);
+  });
+
+  it('answers the addresses of a status themselves, refuses other endpoints, and has sent nothing anywhere', async () => {
+    const seen = await page.evaluate(async (input) => {
+      const submitted = await (
+        await fetch('/api/fal/proxy/fal-ai/wan/v2.2-a14b/text-to-video', {
+          method: 'POST',
+          body: JSON.stringify(input),
+        })
+      ).json();
+      const status = await (await fetch(submitted.status_url)).json();
+      const cancelled = (await fetch(submitted.cancel_url, { method: 'PUT' })).status;
+      const other = await official.fal.queue
+        .submit('fal-ai/flux/dev', { input: { prompt: 'x' } })
+        .catch(({ status }) => status);
+      return { status, cancelled, other };
+    }, QUICK);
+    expect(seen.status.request_id).toMatch(/^[\w-]{36}$/);
+    expect([seen.cancelled, seen.other]).toEqual([202, 404]);
+    expect(strays).toEqual([]);
+  });
+});
