@@ -2,6 +2,7 @@ import { ZoetropeError } from './errors';
 import type { Gpu } from './gpu/device';
 import { type BlockWeights, residentBlocks, Weights } from './gpu/weights';
 import type { ComponentName } from './manifest';
+import type { PartName } from './part';
 import type { LoadOptions, Model } from './pipeline';
 import { BLOCK_PREFIX, STREAM_SLOTS, type WeightResidency } from './plan/residency';
 import { BlockStream } from './store/block-stream';
@@ -11,16 +12,23 @@ import { createTokenizer } from './text/tokenizer';
 import { EMBEDDING } from './text/umt5';
 import { loadVae } from './vae/decoder';
 
+/** Optional parts by name, as far as they are there. */
+export type OptionalParts = Partial<Record<PartName, VerifiedPart>>;
+
 /**
  * A model folder on a device. Every part is loaded when a job first needs it; whether it stays, makes room for the next one
  * or passes block by block is what {@link Model.arrange} was told last.
- * @param rife the interpolator beside the model, where there is one.
+ * @param beside the optional parts that were found beside the model.
  */
-export function residentModel(gpu: Gpu, verified: VerifiedModel, rife?: VerifiedPart): Model & Disposable {
+export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: OptionalParts = {}): Model & Disposable {
   const parts = new Residency((name, options) => {
-    if (name !== 'rife') return verified.component(name, options);
-    if (rife) return rife.open(options);
-    throw new ZoetropeError('missing-component', `There is no RIFE interpolator beside the model "${manifest.name}".`);
+    if (name !== 'film' && name !== 'rife') return verified.component(name, options);
+    const part = beside[name];
+    if (part) return part.open(options);
+    throw new ZoetropeError(
+      'missing-component',
+      `There is no ${name.toUpperCase()} interpolator beside the model "${manifest.name}".`,
+    );
   });
   const { manifest } = verified;
   let arrangement: WeightResidency = 'all';
@@ -94,7 +102,12 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, rife?: Verified
 
     async interpolator(kind, load) {
       if (kind === 'film') {
-        throw new ZoetropeError('missing-component', `The model "${manifest.name}" has no FILM interpolator.`);
+        const [{ filmModel }, { loadFilm }] = await Promise.all([
+          import('./interpolate/film'),
+          import('./interpolate/film-weights'),
+        ]);
+        const weights = await parts.get('film', openOptions(load), (source) => loadFilm(gpu, source, load.signal));
+        return filmModel(gpu, weights);
       }
       const [{ rifeModel }, { loadRife }] = await Promise.all([
         import('./interpolate/rife'),

@@ -4,7 +4,7 @@ import { ZoetropeError } from './errors';
 import type { ManifestFile, TensorEntry } from './manifest';
 
 /** Parts that have a folder. */
-export type PartName = 'rife';
+export type PartName = 'film' | 'rife';
 
 /**
  * Contents of a part's `zoetrope.json`. A part is found at `../<part>/` of a model folder, so that models of one server share it;

@@ -2,7 +2,8 @@ import { expose, transfer } from 'comlink';
 import { throwIfAborted, ZoetropeError } from '../src/errors';
 import { type Gpu, requestGpu } from '../src/gpu/device';
 import { Ort, type OrtModule } from '../src/gpu/ort';
-import { residentModel } from '../src/model';
+import { type OptionalParts, residentModel } from '../src/model';
+import type { PartName } from '../src/part';
 import { generate, type Model } from '../src/pipeline';
 import { carryErrors, type JobOptions, type ModelInfo, type Report, type WorkerSide } from '../src/protocol';
 import type { AvailableParts, Request } from '../src/request';
@@ -25,8 +26,8 @@ interface Session {
 let model: VerifiedModel | undefined;
 /** Where the model is read from. */
 let copy: ModelCopy | undefined;
-/** The interpolator beside the model. */
-let rife: VerifiedPart | undefined;
+/** Optional parts beside the model. */
+let parts: OptionalParts = {};
 let session: Promise<Session> | undefined;
 /** Resolves when every job so far is over, however it ended. */
 let turn: Promise<unknown> = Promise.resolve();
@@ -45,14 +46,19 @@ function openedModel(): VerifiedModel {
 
 /** Optional parts that were found. */
 function availableParts(): AvailableParts {
-  return { film: false, rife: rife !== undefined, promptExpansion: false, safetyChecker: false };
+  return {
+    film: parts.film !== undefined,
+    rife: parts.rife !== undefined,
+    promptExpansion: false,
+    safetyChecker: false,
+  };
 }
 
-/** RIFE at `../rife/` of the model. Whatever lies there instead, such as a server's page for what it does not have, is no part. */
-async function findRife(modelUrl: string): Promise<VerifiedPart | undefined> {
-  const folder = new URL('../rife/', modelUrl.endsWith('/') ? modelUrl : `${modelUrl}/`);
+/** The part at `../<part>/` of the model. Whatever lies there instead, such as a server's page for what it does not have, is none. */
+async function findPart(modelUrl: string, part: PartName): Promise<VerifiedPart | undefined> {
+  const folder = new URL(`../${part}/`, modelUrl.endsWith('/') ? modelUrl : `${modelUrl}/`);
   try {
-    return await openPart(httpFolder(folder.href), 'rife');
+    return await openPart(httpFolder(folder.href), part);
   } catch (error) {
     if (error instanceof ZoetropeError && ['unreadable-source', 'bad-checkpoint'].includes(error.code))
       return undefined;
@@ -72,7 +78,7 @@ async function startSession(): Promise<Session> {
   const opened = openedModel();
   const [module, gpu] = await Promise.all([importOrt(), requestGpu(navigator.gpu)]);
   const ort = new Ort(module, gpu);
-  const made = { gpu, ort, model: residentModel(gpu, opened, rife) };
+  const made = { gpu, ort, model: residentModel(gpu, opened, parts) };
   void gpu.lost.then(() => {
     session = undefined;
   });
@@ -124,13 +130,13 @@ const engine: WorkerSide = {
       copy = found;
       return openModel(found.folder);
     });
-    const [opened, beside] = await Promise.all([opening, findRife(modelUrl)]);
+    const [opened, film, rife] = await Promise.all([opening, findPart(modelUrl, 'film'), findPart(modelUrl, 'rife')]);
     // A browser without a codec should say so before a person writes a prompt.
     const [width, height] = opened.manifest.sizes['480p']['16:9'];
     const probe = { width, height, framesPerSecond: 16, quality: 'high', writeMode: 'balanced' } as const;
     await chooseEncoder(globalThis, encoderCandidates(probe));
     model = opened;
-    rife = beside;
+    parts = { ...(film && { film }), ...(rife && { rife }) };
     const { gpu } = await currentSession();
     return modelInfo(opened, gpu);
   },

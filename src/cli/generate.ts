@@ -7,6 +7,7 @@ import { Command } from 'commander';
 import type { Browser } from 'playwright-core';
 import { type ErrorDetail, messageOf, ZoetropeError, type ZoetropeErrorCode } from '../errors';
 import type { Generation, load } from '../index';
+import type { PartName } from '../part';
 import type { Progress } from '../protocol';
 import type { Request } from '../request';
 import { findBrowser, startBrowser } from './browser';
@@ -54,7 +55,12 @@ export async function runGenerate(request: Request, args: GenerateArguments): Pr
   const [videoUpload, framesUpload] = uploads.keys();
   const model = locateModel(args.model);
   const server = await startServer({
-    folders: { '/': pageFolder(), '/model/': model.folder ?? modelsFolder(), '/rife/': interpolatorOf(model.folder) },
+    folders: {
+      '/': pageFolder(),
+      '/model/': model.folder ?? modelsFolder(),
+      '/film/': interpolatorOf(model.folder, 'film'),
+      '/rife/': interpolatorOf(model.folder, 'rife'),
+    },
     receive: (name, body) => receive(uploads, name, body),
   });
   let browser: Browser | undefined;
@@ -97,9 +103,9 @@ function locateModel(model: string | undefined): { folder?: string; url?: string
 }
 
 /** The interpolator beside a model, else the one of this package. */
-function interpolatorOf(model: string | undefined): string {
-  const beside = model === undefined ? undefined : join(dirname(model), 'rife');
-  return beside !== undefined && isModelFolder(beside) ? beside : join(modelsFolder(), 'rife');
+function interpolatorOf(model: string | undefined, part: PartName): string {
+  const beside = model === undefined ? undefined : join(dirname(model), part);
+  return beside !== undefined && isModelFolder(beside) ? beside : join(modelsFolder(), part);
 }
 
 const partOf = (path: string) => `${path}.part`;

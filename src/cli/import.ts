@@ -7,6 +7,7 @@ import { ZoetropeError } from '../errors';
 import type { Manifest, Quantization } from '../manifest';
 import { convertPool } from './convert-pool';
 import { diskTarget } from './files';
+import { filmSource, runImportFilm } from './import-film';
 import { isInterpolator, runImportRife } from './import-rife';
 import { clock } from './progress';
 import { openSources, type SourceArguments } from './sources';
@@ -123,7 +124,7 @@ export function importCommand(script?: URL): Command {
     .description('Turn a published Wan checkpoint into a model folder; an interrupted import continues')
     .option(
       '--from <source...>',
-      'files, folders or URLs that together hold the experts, text encoder, VAE and tokenizer (safetensors, GGUF, diffusers folder); or flownet.param of the interpolator RIFE 4.6',
+      'files, folders or URLs that together hold the experts, text encoder, VAE and tokenizer (safetensors, GGUF, diffusers folder); or an interpolator: flownet.param of RIFE 4.6, film_net_fp16.safetensors',
       [],
     )
     .option('--high <source>', 'the high-noise expert, where file names do not say which it is')
@@ -134,7 +135,9 @@ export function importCommand(script?: URL): Command {
     .option('--license <spdx>', 'SPDX identifier of the weights’ licence (default: "unknown")')
     .option('--sizes <json>', 'pixel sizes of all nine labels, for models that are not Wan’s own')
     .action(async (options: ImportArguments) => {
-      if (isInterpolator(options)) await runImportRife(options);
+      if (isInterpolator(options)) return void (await runImportRife(options));
+      const film = await filmSource(options);
+      if (film) await runImportFilm(film, options);
       else await runImport(options, script);
     });
 }

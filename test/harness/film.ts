@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { openSafetensors } from '../../src/checkpoint/safetensors';
 import { diskFolder } from '../../src/cli/files';
