@@ -17,8 +17,15 @@ export interface Result {
   size: readonly [width: number, height: number];
 }
 
-/** Download, seed, timings, and the request as JSON and as code. */
-export function createResult({ generation, size }: Result, { model, onUseSeed }: ResultOptions): HTMLElement {
+/**
+ * Download, seed, timings, and the request as JSON and as code.
+ * @param frames controls of the player, shown first.
+ */
+export function createResult(
+  { generation, size }: Result,
+  { model, onUseSeed }: ResultOptions,
+  frames?: HTMLElement,
+): HTMLElement {
   const { video, prompt, seed, request, timings, codec } = generation;
   const download = element(
     'a',
@@ -36,6 +43,7 @@ export function createResult({ generation, size }: Result, { model, onUseSeed }:
   return element(
     'div',
     { class: 'result' },
+    frames,
     element('p', { class: 'prompt' }, prompt || 'Empty prompt'),
     element('div', { class: 'row' }, download),
     facts,

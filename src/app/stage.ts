@@ -3,6 +3,7 @@ import type { Advice } from './advice';
 import type { Strip } from './drum-picture';
 import { createDrum } from './drum-view';
 import { element, prefersReducedMotion, setText } from './element';
+import { createFrameView, type FrameView } from './frame-view';
 import { createGallery } from './gallery';
 import { createJobView } from './job-view';
 import { createNotice } from './notice';
@@ -45,7 +46,9 @@ export function createStage({ model, onCancel, onUseSeed }: StageEvents): Stage 
   const still = element('canvas', { class: 'picture', hidden: true, role: 'img', 'aria-label': 'Preview' });
   const video = element('video', { class: 'picture', hidden: true, controls: true, loop: true, playsinline: true });
   video.muted = true;
-  const screen = element('div', { class: 'screen' }, words, still, video);
+  /** Lies over the video where single frames are held. */
+  const held = element('canvas', { class: 'picture held', hidden: true, 'aria-hidden': true });
+  const screen = element('div', { class: 'screen' }, words, still, video, held);
   const live = element('p', { class: 'spoken', role: 'status' });
   const speak = (sentence: string): void => setText(live, sentence);
   const panel = element('div', { class: 'panel' });
@@ -55,6 +58,7 @@ export function createStage({ model, onCancel, onUseSeed }: StageEvents): Stage 
   let ballAspect = 1;
   let outline: Outline | undefined;
   let running = false;
+  let frameView: FrameView | undefined;
   /** Whether the running job has shown a preview. */
   let previewed = false;
 
@@ -78,6 +82,8 @@ export function createStage({ model, onCancel, onUseSeed }: StageEvents): Stage 
   /** Puts one of the three on the screen. */
   const onScreen = (shown: HTMLElement): void => {
     for (const each of [words, still, video]) each.hidden = each !== shown;
+    frameView?.close();
+    frameView = undefined;
     if (shown !== video) video.pause();
   };
   const insertBall = (turning: boolean): void => {
@@ -126,7 +132,7 @@ export function createStage({ model, onCancel, onUseSeed }: StageEvents): Stage 
     video.requestVideoFrameCallback(onFrame);
   };
   const play = (result: Result): void => {
-    const { video: file, prompt, request } = result.generation;
+    const { video: file, prompt, request, frameCount, framesPerSecond } = result.generation;
     const [width, height] = result.size;
     video.src = file.url;
     video.setAttribute('aria-label', prompt ? `Video: ${prompt}` : 'Video');
@@ -135,7 +141,9 @@ export function createStage({ model, onCancel, onUseSeed }: StageEvents): Stage 
     onScreen(video);
     follow(emptyStrip(width, height, Math.min(request.num_frames, STRIP_LIMIT)));
     if (!prefersReducedMotion()) void video.play().catch(() => undefined); // Without autoplay there are the controls.
-    fillPanel(createResult(result, { model, onUseSeed }), video);
+    const between = request.interpolator_model === 'none' ? 0 : request.num_interpolated_frames;
+    frameView = createFrameView(video, held, { count: frameCount, framesPerSecond, between });
+    fillPanel(createResult(result, { model, onUseSeed }, frameView?.root), video);
   };
 
   return {

@@ -63,6 +63,46 @@ describe('the page', () => {
     expect(tasks.filter(({ ms }) => ms > TASK_LIMIT_MS)).toEqual([]);
   });
 
+  it('steps through the frames, with and without those that interpolation added', async () => {
+    const video = page.getByLabel('Video: a blue star in the night sky');
+    const position = (text: string) => page.locator('.position', { hasText: text }).waitFor();
+    const next = () => page.getByRole('button', { name: 'Next frame' }).click();
+    const toggle = page.getByRole('checkbox', { name: 'Without added frames' });
+    await next();
+    await video.evaluate((element: HTMLVideoElement) => {
+      element.currentTime = 0.5 / 32;
+    });
+    await position('Frame 1 of 33, generated');
+    await next();
+    await position('Frame 2 of 33, added');
+    await page.getByRole('button', { name: 'Play' }).waitFor();
+
+    await toggle.check();
+    await position('Frame 1 of 33, generated');
+    await next();
+    await position('Frame 3 of 33, generated');
+    await screenshot(page, 'without-added-frames');
+    const held = page.locator('canvas.held');
+    expect(await held.isVisible()).toBe(true);
+    const difference = await held.evaluate((canvas: HTMLCanvasElement) => {
+      const copy = new OffscreenCanvas(canvas.width, canvas.height);
+      const context = copy.getContext('2d')!;
+      const pixels = (source: CanvasImageSource) => {
+        context.drawImage(source, 0, 0);
+        return context.getImageData(0, 0, copy.width, copy.height).data;
+      };
+      const [a, b] = [pixels(canvas), pixels(document.querySelector('video.picture') as HTMLVideoElement)];
+      return { sides: [canvas.width, canvas.height], worst: Math.max(...a.map((value, i) => Math.abs(value - b[i]!))) };
+    });
+    // The video stands at the frame that is held.
+    expect(difference).toEqual({ sides: [64, 64], worst: 0 });
+
+    await toggle.uncheck();
+    expect(await held.isVisible()).toBe(false);
+    await next();
+    await position('Frame 4 of 33, added');
+  });
+
   it('cancels from the keyboard and is ready again', async () => {
     await steps(20);
     await button().click();
