@@ -18,8 +18,7 @@ import type { Checkpoint, WeightComponent, Weights } from './weights';
 
 /** Order in which components are written. */
 const COMPONENTS: readonly WeightComponent[] = ['text_encoder', 'high', 'low', 'vae'];
-/** Bytes written between two notes in the journal: what a killed import has to do again. */
-const CHECKPOINT_BYTES = 64 * 1024 * 1024;
+const NOTE_BYTES = 64 * 1024 * 1024;
 
 /** How far an import is. */
 export interface ImportProgress {
@@ -41,6 +40,8 @@ export interface WriteOptions {
   convert?: Convert | undefined;
   /** Slices under way at once; default 1. */
   ahead?: number | undefined;
+  /** Bytes written between two notes in the journal: what a killed import has to do again. Default 64 MiB. */
+  noteBytes?: number | undefined;
   onProgress?: ((progress: ImportProgress) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -155,7 +156,7 @@ class ComponentWriter {
   }
 
   async #write(component: WeightComponent, shard: PlannedShard): Promise<ManifestFile> {
-    const { convert, ahead = 1, journal: at, signal } = this.options;
+    const { convert, ahead = 1, noteBytes = NOTE_BYTES, journal: at, signal } = this.options;
     const weights = this.checkpoint.weights[component]!;
     const { writer, begun } = await this.#start(shard);
     const written = new Set(begun?.tensors.map(([name]) => name));
@@ -167,7 +168,7 @@ class ComponentWriter {
     try {
       for (const tensor of left) {
         await this.#writeTensor(writer, component, tensor, slices);
-        if (at && writer.sizeBytes - noted >= CHECKPOINT_BYTES) {
+        if (at && writer.sizeBytes - noted >= noteBytes) {
           await at.journal.write({ done: this.#done, open: await writer.checkpoint() });
           noted = writer.sizeBytes;
         }

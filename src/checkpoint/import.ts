@@ -45,6 +45,8 @@ export interface WriteModelOptions {
   convert?: Convert | undefined;
   /** Slices under way at once; default 1. */
   ahead?: number | undefined;
+  /** Bytes written between two notes in the journal; default 64 MiB. */
+  noteBytes?: number | undefined;
   onProgress?: (progress: ImportProgress) => void;
   signal?: AbortSignal | undefined;
 }

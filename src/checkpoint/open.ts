@@ -90,7 +90,9 @@ async function assemble(found: Found): Promise<Checkpoint> {
   const umt5 = text.part.config;
   const vae = vaeConfigOf(decoder, found.vaeConfig);
   checkParts(dit, umt5, vae);
-  if (!experts.low && experts.high.role === 'high' && variantOf(dit, 2) === 'a14b') {
+  // Of Wan 2.1's 14B, of the same sizes, the folder `transformer` is the whole model.
+  const whole = /(^|[\\/])transformer$/.test(experts.high.path);
+  if (!experts.low && experts.high.role === 'high' && !whole && variantOf(dit, 2) === 'a14b') {
     refuse(`${experts.high.path} is the high-noise expert alone. Add the low-noise one of the same release.`);
   }
   if (experts.low && JSON.stringify(experts.low.part.config) !== JSON.stringify(dit)) {

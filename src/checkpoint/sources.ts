@@ -74,9 +74,10 @@ function words(name: string): string[] {
     .split(/[^a-z]+/);
 }
 
-/** The expert that a path names: its last part with exactly one of the words "high" and "low" decides. */
+/** The expert that a path names: its last part that is a known folder, or has exactly one of the words "high" and "low", decides. */
 export function roleOf(path: string): 'high' | 'low' | undefined {
   for (const name of path.split(/[\\/]/).reverse()) {
+    if (Object.hasOwn(ROLES, name)) return ROLES[name];
     const all = words(name);
     const high = all.includes('high');
     if (high !== all.includes('low')) return high ? 'high' : 'low';
@@ -127,7 +128,7 @@ async function addFolder(found: Found, { path, folder, role }: ImportSource, sig
     if (!(await openIfThere(folder!, first)) && !(await openIfThere(folder!, `${first}.index.json`))) continue;
     const where = `${path.replace(/\/$/, '')}/${directory}`.replace(/\/$/, '');
     const tensors = await fromSafetensors(await openSharded(folder!, directory, stem, signal), where);
-    addTensors(found, tensors, { path: where, role: role ?? ROLES[directory] ?? roleOf(where), explicit: false });
+    addTensors(found, tensors, { path: where, role: role ?? roleOf(where), explicit: false });
     const config = await openIfThere(folder!, `${within}config.json`);
     if (config && found.parts[found.parts.length - 1]!.part.kind === 'vae') {
       const text = await readSmall(config, `${where}/config.json`, MAX_CONFIG_BYTES);

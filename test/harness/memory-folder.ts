@@ -1,8 +1,9 @@
+import type { ResumableFolder } from '../../src/checkpoint/journal';
 import { ZoetropeError } from '../../src/errors';
-import type { Folder, FolderSink } from '../../src/manifest';
+import type { FileSink } from '../../src/manifest';
 
 /** A folder in memory, readable and writable. Files hold whatever was written, in any order, zeros between. */
-export interface MemoryFolder extends Folder, FolderSink {
+export interface MemoryFolder extends ResumableFolder {
   readonly files: Map<string, Uint8Array>;
   /** Bytes that went through each `read`, in order. */
   readonly reads: { path: string; begin: number; end: number }[];
@@ -11,6 +12,17 @@ export interface MemoryFolder extends Folder, FolderSink {
 }
 
 export function memoryFolder(files: Iterable<[path: string, bytes: Uint8Array]> = []): MemoryFolder {
+  const sinkOf = (path: string): FileSink => ({
+    async write(position, bytes) {
+      const content = folder.files.get(path)!;
+      if (position + bytes.length <= content.length) return content.set(bytes, position);
+      const longer = new Uint8Array(position + bytes.length);
+      longer.set(content);
+      longer.set(bytes, position);
+      folder.files.set(path, longer);
+    },
+    close: async () => undefined,
+  });
   const folder: MemoryFolder = {
     files: new Map(files),
     reads: [],
@@ -29,20 +41,12 @@ export function memoryFolder(files: Iterable<[path: string, bytes: Uint8Array]> 
     },
     async create(path) {
       folder.created.push(path);
-      let content = new Uint8Array(0);
-      folder.files.set(path, content);
-      return {
-        async write(position, bytes) {
-          if (position + bytes.length > content.length) {
-            const longer = new Uint8Array(position + bytes.length);
-            longer.set(content);
-            content = longer;
-            folder.files.set(path, content);
-          }
-          content.set(bytes, position);
-        },
-        close: async () => undefined,
-      };
+      folder.files.set(path, new Uint8Array(0));
+      return sinkOf(path);
+    },
+    async reopen(path) {
+      if (!folder.files.has(path)) throw new ZoetropeError('unreadable-source', `${path} is not in the folder.`);
+      return sinkOf(path);
     },
     async remove(path) {
       folder.files.delete(path);
