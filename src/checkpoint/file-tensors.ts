@@ -39,11 +39,11 @@ function stripPrefix(tensors: ReadonlyMap<string, FileTensor>, what: string): Ma
 
 function ggufTensor(file: ByteSource, { type, shape, range: [first] }: GgufTensor, sizeBytes: number): FileTensor {
   const bytesOf = (begin: number, end: number) => {
-    const from = (begin / type.values) * type.bytes;
-    const to = (end / type.values) * type.bytes;
-    if (!Number.isInteger(from) || !Number.isInteger(to)) {
+    if (begin % type.values !== 0 || end % type.values !== 0) {
       throw new ZoetropeError('internal', `Values ${begin} to ${end} of a tensor in blocks of ${type.values}.`);
     }
+    const from = (begin / type.values) * type.bytes;
+    const to = (end / type.values) * type.bytes;
     return from === to ? Promise.resolve(new Uint8Array(0)) : file.read(first + from, first + to);
   };
   const bits: readonly (4 | 8)[] = type.name === 'Q8_0' ? [8] : type.name === 'Q4_0' ? [4, 8] : [];
