@@ -1,7 +1,8 @@
 import { proxy, type Remote, wrap } from 'comlink';
 import type { FalProxy, ServeFalOptions } from '../workers/service-host';
+import { EXPANSION_ORDER, type ExpandPrompt, type ExpansionEngineName, pageEngines } from './client/expansion';
 import { guard, startWorker, watchDeath } from './client/link';
-import { throwIfAborted } from './errors';
+import { throwIfAborted, ZoetropeError } from './errors';
 import {
   carryErrors,
   type Engine,
@@ -14,6 +15,7 @@ import {
 } from './protocol';
 import { parseRequest, type Request, type ResolvedRequest } from './request';
 
+export type { ExpandPrompt, ExpansionEngineName } from './client/expansion';
 export { type Models, models, type StoreOptions } from './client/models';
 export { type ErrorDetail, ZoetropeError, type ZoetropeErrorCode } from './errors';
 export { ApiError, ValidationError } from './fal/api-error';
@@ -42,6 +44,16 @@ export interface LoadOptions {
    * it is read from there, and without network too. Nothing is stored by loading.
    */
   model: string;
+  /**
+   * Bytes that a job may hold on the GPU in our own buffers, above 0; ONNX Runtime's scratch memory comes on top. Where the whole
+   * model does not fit, networks take turns or are streamed block by block; a request that does not fit even so is refused
+   * with `out-of-memory`. Default: no bound, since WebGPU does not tell how much there is.
+   */
+  memoryBudgetBytes?: number;
+  /** Rewrites prompts where a request says `enable_prompt_expansion`. Default: none of yours. */
+  expandPrompt?: ExpandPrompt;
+  /** Which engines of prompt expansion are asked, in order. Default: yours, the browser's own model where it is there, the rules. */
+  expansion?: readonly ExpansionEngineName[];
   /** The engine's worker. Default: the one that ships with the package. */
   worker?: Worker;
 }
@@ -95,6 +107,8 @@ export interface Zoetrope {
   generate(request: Request, options?: GenerateOptions): Promise<Generation>;
   /** GPU buffers in bytes, now and at their highest. */
   memory(): Promise<MemoryUse>;
+  /** Frees the GPU device with everything on it. A running job rejects with `device-lost`; the next one starts afresh. */
+  reset(): Promise<void>;
   /** Ends the worker; pending jobs reject with `worker-died`. */
   close(): void;
 }
@@ -105,17 +119,27 @@ carryErrors();
  * Opens a model folder in a new worker. Throws `unsupported-device` without WebGPU, `unsupported-codec` without a video
  * encoder, `unreadable-source`, `corrupt-data` or `bad-checkpoint` when the folder is not usable.
  */
-export async function load({ model, worker = startWorker() }: LoadOptions): Promise<Zoetrope> {
+export async function load({
+  model,
+  memoryBudgetBytes = Number.POSITIVE_INFINITY,
+  expandPrompt,
+  expansion = EXPANSION_ORDER,
+  worker = startWorker(),
+}: LoadOptions): Promise<Zoetrope> {
+  if (!(memoryBudgetBytes > 0)) {
+    throw new ZoetropeError('bad-request', `memoryBudgetBytes is a number above 0, got ${memoryBudgetBytes}.`);
+  }
   const engine = wrap<Engine>(worker);
   const death = watchDeath(worker, 'Load the model again.');
   /** comlink never settles calls to a dead worker, so every call races against its death. */
   const call = <T>(pending: Promise<T>): Promise<T> => Promise.race([pending, death.promise]);
   try {
-    const info = await call(engine.open(new URL(model, document.baseURI).href));
+    const info = await call(engine.open(new URL(model, document.baseURI).href, memoryBudgetBytes));
     return {
       model: info,
-      generate: (request, options) => generate(engine, call, request, options),
+      generate: (request, options) => generate(engine, call, { expansion, expandPrompt }, request, options),
       memory: () => call(engine.memory()),
+      reset: () => call(engine.reset()),
       close: () => {
         worker.terminate();
         death.kill('The engine was closed.');
@@ -139,6 +163,7 @@ export async function serveFal(zoetrope: Zoetrope, options: ServeFalOptions = {}
 async function generate(
   engine: Remote<Engine>,
   call: <T>(pending: Promise<T>) => Promise<T>,
+  { expansion, expandPrompt }: Required<Pick<LoadOptions, 'expansion'>> & { expandPrompt: ExpandPrompt | undefined },
   request: Request,
   options: GenerateOptions = {},
 ): Promise<Generation> {
@@ -148,13 +173,18 @@ async function generate(
   const id = crypto.randomUUID();
   const cancel = () => void engine.cancel(id).catch(() => undefined);
   signal?.addEventListener('abort', cancel, { once: true });
+  const engines = pageEngines(expandPrompt);
   const report = proxy({
     progress: guard(onProgress),
     preview: guard(onPreview),
     log: guard(onLog),
+    expand: async (name: string, prompt: string, language: 'en' | 'zh', instructions: string) =>
+      engines.get(name)?.expand(prompt, { language, instructions, signal }),
   });
   try {
-    const made = await call(engine.generate(checked, { id, previews: onPreview !== undefined, rgb24 }, report));
+    const expanders = { expanders: expansion, pageExpanders: [...engines.keys()] };
+    const previews = onPreview !== undefined;
+    const made = await call(engine.generate(checked, { id, previews, rgb24, ...expanders }, report));
     const blob = new Blob([made.mp4], { type: made.contentType });
     return {
       video: {

@@ -93,6 +93,8 @@ export interface Report {
   progress(progress: Progress): void;
   preview(preview: Preview): void;
   log(entry: LogEntry): void;
+  /** Asks an engine of the page's to expand a prompt; undefined when it cannot be had. Only for {@link JobOptions.pageExpanders}. */
+  expand?(engine: string, prompt: string, language: 'en' | 'zh', instructions: string): Promise<string | undefined>;
 }
 
 /** Extras of a job that are not part of the endpoint's request. */
@@ -103,6 +105,9 @@ export interface JobOptions {
   previews: boolean;
   /** Give back the raw frames too. */
   rgb24: boolean;
+  /** Engines of prompt expansion in their order; those of `pageExpanders` are in the page. Default: the rules alone. */
+  expanders?: readonly string[];
+  pageExpanders?: readonly string[];
 }
 
 /** Buffers on the GPU, in bytes, as the ledger counts them. */
@@ -113,14 +118,17 @@ export interface MemoryUse {
 
 /** The worker's side. Every rejection is a {@link ZoetropeError}. */
 export interface Engine {
-  /** Opens a model folder by URL and checks device and encoder; weights are loaded by the first job. */
-  open(modelUrl: string): Promise<ModelInfo>;
+  /**
+   * Opens a model folder by URL and checks device and encoder; weights are loaded by the first job.
+   * @param memoryBudgetBytes what a job may hold on the GPU; Infinity for no bound.
+   */
+  open(modelUrl: string, memoryBudgetBytes: number): Promise<ModelInfo>;
   /** Makes a video. One job runs at a time; later ones wait. */
   generate(request: Request, options: JobOptions, report: Report): Promise<GeneratedVideo>;
   /** Ends a job with `aborted`: at once if it waits, after the dispatch in flight if it runs. */
   cancel(id: string): void;
   memory(): Promise<MemoryUse>;
-  /** Frees weights and the device. The next job makes them anew. */
+  /** Destroys the device and what is on it: a running job rejects with `device-lost`, the next one makes them anew. */
   reset(): Promise<void>;
 }
 

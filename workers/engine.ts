@@ -1,5 +1,7 @@
 import { expose, transfer } from 'comlink';
 import { throwIfAborted, ZoetropeError } from '../src/errors';
+import type { ExpansionEngine } from '../src/expansion/engine';
+import { ruleEngine } from '../src/expansion/rules';
 import { type Gpu, requestGpu } from '../src/gpu/device';
 import { Ort, type OrtModule } from '../src/gpu/ort';
 import { type OptionalParts, residentModel } from '../src/model';
@@ -7,6 +9,7 @@ import type { PartName } from '../src/part';
 import { generate, type Model } from '../src/pipeline';
 import { carryErrors, type JobOptions, type ModelInfo, type Report, type WorkerSide } from '../src/protocol';
 import type { AvailableParts, Request } from '../src/request';
+import { ruleChecker } from '../src/safety/rules';
 import { type ModelCopy, openCopy } from '../src/store/copy';
 import { httpFolder } from '../src/store/http';
 import { openModel, openPart, type VerifiedModel, type VerifiedPart } from '../src/store/verified';
@@ -28,6 +31,8 @@ let model: VerifiedModel | undefined;
 let copy: ModelCopy | undefined;
 /** Optional parts beside the model. */
 let parts: OptionalParts = {};
+/** What a job may hold on the GPU. */
+let budgetBytes = Number.POSITIVE_INFINITY;
 let session: Promise<Session> | undefined;
 /** Resolves when every job so far is over, however it ended. */
 let turn: Promise<unknown> = Promise.resolve();
@@ -49,8 +54,8 @@ function availableParts(): AvailableParts {
   return {
     film: parts.film !== undefined,
     rife: parts.rife !== undefined,
-    promptExpansion: false,
-    safetyChecker: false,
+    promptExpansion: true,
+    safetyChecker: true,
   };
 }
 
@@ -99,6 +104,20 @@ async function inTurn<T>(signal: AbortSignal, job: () => Promise<T>): Promise<T>
   }
 }
 
+/** The engines that a job asks for; those of the page are called across the boundary. */
+function expansionEngines(
+  { expanders = ['rules'], pageExpanders = [] }: JobOptions,
+  report: Report,
+): ExpansionEngine[] {
+  return expanders.flatMap((name) => {
+    if (name === 'rules') return [ruleEngine];
+    if (!pageExpanders.includes(name)) return [];
+    const expand: ExpansionEngine['expand'] = async (prompt, { language, instructions }) =>
+      report.expand?.(name, prompt, language, instructions);
+    return [{ name, expand }];
+  });
+}
+
 async function runJob(request: Request, options: JobOptions, report: Report, controller: AbortController) {
   const { gpu, ort, model } = await currentSession();
   const host = {
@@ -107,7 +126,9 @@ async function runJob(request: Request, options: JobOptions, report: Report, con
     model,
     video: globalThis,
     available: availableParts(),
-    budgetBytes: Number.POSITIVE_INFINITY,
+    safety: [ruleChecker],
+    expansion: expansionEngines(options, report),
+    budgetBytes,
     now: () => performance.now(),
     randomSeed: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
     signal: controller.signal,
@@ -123,7 +144,8 @@ async function runJob(request: Request, options: JobOptions, report: Report, con
 const engine: WorkerSide = {
   store,
 
-  async open(modelUrl) {
+  async open(modelUrl, memoryBudgetBytes) {
+    budgetBytes = memoryBudgetBytes;
     copy?.release();
     copy = undefined;
     const opening = openCopy(await openStorage(), modelUrl, httpFolder(modelUrl)).then(async (found) => {

@@ -22,9 +22,11 @@ export interface OrtGraph {
   release(): Promise<void>;
 }
 
+/** The last call of each runtime. One wasm instance serves the devices of before and after a loss, so they share the queue. */
+const queues = new WeakMap<OrtModule, Promise<unknown>>();
+
 /** Creates sessions on our device and keeps ONNX Runtime's calls apart: two at once hang or crash a tab (1.30). */
 export class Ort {
-  private queue: Promise<unknown> = Promise.resolve();
   private readonly sessions = new Set<InferenceSession>();
   /** The last session of a phase, kept until the next phase has one: ONNX Runtime forgets all pipelines with the last. */
   private parked: InferenceSession | undefined;
@@ -98,11 +100,14 @@ export class Ort {
 
   /** Runs one call after all earlier ones; a failed call does not block the next. */
   private exclusive<T>(what: string, call: () => Promise<T>): Promise<T> {
-    const result = this.queue.then(call).catch((cause: unknown) => {
+    const result = (queues.get(this.ort) ?? Promise.resolve()).then(call).catch((cause: unknown) => {
       this.gpu.check(); // A lost device explains the failure better than the runtime does.
       throw new ZoetropeError('internal', `ONNX Runtime failed on graph "${what}": ${messageOf(cause)}`, { cause });
     });
-    this.queue = result.catch(() => undefined);
+    queues.set(
+      this.ort,
+      result.catch(() => undefined),
+    );
     return result;
   }
 }

@@ -1,6 +1,6 @@
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { ManifestFile } from '../../src/manifest';
@@ -15,10 +15,6 @@ const QUICK = {
   aspect_ratio: '1:1',
   num_interpolated_frames: 0,
 } as const;
-
-/** Name of the built worker. */
-const engine = () =>
-  readdirSync(resolve(import.meta.dirname, '../../dist/page/assets')).find((name) => /^engine-.*\.js$/.test(name))!;
 
 /** Largest file of the demo model: a shard of weights. */
 function largestShard(): ManifestFile {
@@ -107,26 +103,43 @@ describe('the engine', () => {
     expect(prompt).toBe(QUICK.prompt);
   });
 
+  it('makes the same frames within a budget that only streamed weights fit, and refuses one that nothing fits', async () => {
+    await openModel(page);
+    const free = await generateIn(chromium, page, QUICK);
+    const peak = (await page.evaluate(() => opened.memory())).peakBytes;
+    await page.evaluate(async () => {
+      opened.close();
+      globalThis.opened = await zoetrope.load({ model: '/models/demo/', memoryBudgetBytes: 16e6 });
+    });
+    const bounded = await generateIn(chromium, page, QUICK);
+    expect(Buffer.compare(bounded.rgb24, free.rgb24)).toBe(0);
+    const bytes = (await page.evaluate(() => opened.memory())).peakBytes;
+    console.log(`${(peak / 1e6).toFixed(1)} MB without a budget, ${(bytes / 1e6).toFixed(1)} MB with one of 16`);
+    expect(bytes).toBeLessThan(16e6);
+    expect(peak).toBeGreaterThan(16e6);
+    const refused = await page.evaluate(async (request) => {
+      opened.close();
+      globalThis.opened = await zoetrope.load({ model: '/models/demo/', memoryBudgetBytes: 5e6 });
+      return caught(opened.generate(request));
+    }, QUICK);
+    expect(refused.code).toBe('out-of-memory');
+    await page.evaluate(() => opened.close());
+  });
+
   it('rejects with device-lost when the device goes, and makes a new one for the next job', async () => {
-    const { error, bytes } = await page.evaluate(
-      async ({ request, script }) => {
-        const worker = new Worker(script, { type: 'module' });
-        const opened = await zoetrope.load({ model: '/models/demo/', worker });
-        // What comlink would send for `engine.reset()`, which destroys the device.
-        const destroy = () => worker.postMessage({ id: 'reset', type: 'APPLY', path: ['reset'], argumentList: [] });
-        const error = await caught(
-          opened.generate(request, {
-            onProgress: ({ stage, done }) => {
-              if (stage === 'diffusion' && done === 1) destroy();
-            },
-          }),
-        );
-        const { video } = await opened.generate(request);
-        opened.close();
-        return { error, bytes: video.file_size };
-      },
-      { request: QUICK, script: `/assets/${engine()}` },
-    );
+    const { error, bytes } = await page.evaluate(async (request) => {
+      const opened = await zoetrope.load({ model: '/models/demo/' });
+      const error = await caught(
+        opened.generate(request, {
+          onProgress: ({ stage, done }) => {
+            if (stage === 'diffusion' && done === 1) void opened.reset();
+          },
+        }),
+      );
+      const { video } = await opened.generate(request);
+      opened.close();
+      return { error, bytes: video.file_size };
+    }, QUICK);
     expect(error.code).toBe('device-lost');
     expect(bytes).toBeGreaterThan(1000);
   });
@@ -148,14 +161,11 @@ describe('the engine', () => {
   it('sends errors through the worker’s boundary with code and details', async () => {
     await openModel(page);
     const error = await page.evaluate(
-      (request) => caught(opened.generate({ ...request, interpolator_model: 'film', enable_safety_checker: true })),
+      (request) => caught(opened.generate({ ...request, interpolator_model: 'film' })),
       QUICK,
     );
     expect(error.code).toBe('missing-component');
-    expect(error.detail.map(({ loc, type }) => [loc[1], type])).toEqual([
-      ['interpolator_model', 'missing_component'],
-      ['enable_safety_checker', 'missing_component'],
-    ]);
+    expect(error.detail.map(({ loc, type }) => [loc[1], type])).toEqual([['interpolator_model', 'missing_component']]);
   });
 
   it.each([
