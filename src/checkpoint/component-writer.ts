@@ -9,7 +9,7 @@ import {
   SCALES_SUFFIX,
   ZERO_POINTS_SUFFIX,
 } from '../manifest';
-import { type Convert, type ConvertedSlice, convertAhead, convertSlice, sliceTasks } from './convert';
+import { type Convert, type ConvertedSlice, convertAhead, convertSlice, type SliceTask, sliceTasks } from './convert';
 import { type FileCheckpoint, isContinuable, isIntact, type Journal, type ResumableFolder } from './journal';
 import { needsF32, packZeroPoints4 } from './quantize';
 import { ShardWriter } from './shard';
@@ -96,6 +96,8 @@ class ComponentWriter {
   readonly #done: Partial<Record<WeightComponent, ManifestFile[]>> = {};
   #doneBytes = 0;
   #resumedBytes = 0;
+  /** Size of the shard at the last note. */
+  #noted = 0;
   readonly #totalBytes: number;
 
   constructor(
@@ -128,10 +130,10 @@ class ComponentWriter {
     return file;
   }
 
-  #resumed(component: WeightComponent, name: string): void {
-    const { sizeBytes } = this.checkpoint.weights[component]!.entries.get(name)!;
-    this.#resumedBytes += sizeBytes;
-    this.#report(component, sizeBytes);
+  #resumed(component: WeightComponent, name: string, share = 1): void {
+    const bytes = Math.round(this.checkpoint.weights[component]!.entries.get(name)!.sizeBytes * share);
+    this.#resumedBytes += bytes;
+    this.#report(component, bytes);
   }
 
   #report(component: WeightComponent, bytes: number): void {
@@ -155,23 +157,37 @@ class ComponentWriter {
     return { writer: await ShardWriter.create(sink, shard.path, largest) };
   }
 
+  /** Notes how far the shard is, when enough has been written since the last time. */
+  async #note(writer: ShardWriter, partial: FileCheckpoint['partial']): Promise<void> {
+    const { journal: at, noteBytes = NOTE_BYTES } = this.options;
+    if (!at || writer.sizeBytes - this.#noted < noteBytes) return;
+    await at.journal.write({ done: this.#done, open: await writer.checkpoint(partial) });
+    this.#noted = writer.sizeBytes;
+  }
+
   async #write(component: WeightComponent, shard: PlannedShard): Promise<ManifestFile> {
-    const { convert, ahead = 1, noteBytes = NOTE_BYTES, journal: at, signal } = this.options;
+    const { convert, ahead = 1, signal } = this.options;
     const weights = this.checkpoint.weights[component]!;
     const { writer, begun } = await this.#start(shard);
-    const written = new Set(begun?.tensors.map(([name]) => name));
+    const partial = begun?.partial ?? null;
+    const written = new Set(begun?.tensors.map(([name]) => name).filter((name) => name !== partial?.name));
     for (const name of written) if (weights.entries.has(name)) this.#resumed(component, name);
-    const left = shard.tensors.filter(({ name }) => !written.has(name));
-    const tasks = left.flatMap((tensor) => sliceTasks(component, tensor));
+    const left = shard.tensors
+      .filter(({ name }) => !written.has(name))
+      .map((tensor) => {
+        return {
+          tensor,
+          tasks: sliceTasks(component, tensor),
+          first: tensor.name === partial?.name ? partial.slices : 0,
+        };
+      });
+    const tasks = left.flatMap(({ tasks, first }) => tasks.slice(first));
     const slices = convertAhead(tasks, convert ?? ((task) => convertSlice(weights, task)), ahead, signal);
-    let noted = writer.sizeBytes;
+    this.#noted = writer.sizeBytes;
     try {
-      for (const tensor of left) {
-        await this.#writeTensor(writer, component, tensor, slices);
-        if (at && writer.sizeBytes - noted >= noteBytes) {
-          await at.journal.write({ done: this.#done, open: await writer.checkpoint() });
-          noted = writer.sizeBytes;
-        }
+      for (const { tensor, tasks, first } of left) {
+        await this.#writeTensor(writer, component, tensor, tasks, first, slices);
+        await this.#note(writer, null);
       }
       return await writer.finish();
     } catch (error) {
@@ -182,30 +198,30 @@ class ComponentWriter {
     }
   }
 
+  /** Writes a tensor from its slice `first` on. */
   async #writeTensor(
     writer: ShardWriter,
     component: WeightComponent,
     tensor: PlannedTensor,
+    tasks: readonly SliceTask[],
+    first: number,
     slices: Slices,
   ): Promise<void> {
-    const tasks = sliceTasks(component, tensor);
     const { sizeBytes } = this.checkpoint.weights[component]!.entries.get(tensor.name)!;
     const total = tasks[tasks.length - 1]!.end;
     // Scales lie beside the values, so a slice's share of the bytes may be no whole number; the last one makes it right.
-    let reported = 0;
-    const report = (slice: number) => {
-      const until = Math.round((sizeBytes * tasks[slice]!.end) / total);
-      this.#report(component, until - reported);
-      reported = until;
-    };
+    const until = (slice: number) => (slice === 0 ? 0 : Math.round((sizeBytes * tasks[slice - 1]!.end) / total));
+    const report = (slice: number) => this.#report(component, until(slice + 1) - until(slice));
     if (tensor.storage === 'q8' || tensor.storage === 'q4') {
       await writeQuantized(writer, tensor, tasks.length, slices, report);
       return;
     }
-    writer.declare(tensor.name, { dtype: tensor.storage, shape: tensor.shape });
-    for (let i = 0; i < tasks.length; i++) {
+    if (first === 0) writer.declare(tensor.name, { dtype: tensor.storage, shape: tensor.shape });
+    else this.#resumed(component, tensor.name, until(first) / sizeBytes);
+    for (let i = first; i < tasks.length; i++) {
       await writer.append((await nextSlice(slices)).bytes);
       report(i);
+      if (i + 1 < tasks.length) await this.#note(writer, { name: tensor.name, slices: i + 1 });
     }
   }
 }

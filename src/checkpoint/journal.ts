@@ -19,7 +19,7 @@ import type { Checkpoint, WeightComponent } from './weights';
 const JOURNAL_FILES = ['import-journal-0.json', 'import-journal-1.json'] as const;
 /** Largest journal read; that of A14B at its end has about 1 MB. */
 const MAX_JOURNAL_BYTES = 16 * 1024 * 1024;
-/** Number of this layout and of the bytes that the importer writes; a journal of another one is not continued. */
+/** Number of this layout, of the slices and of the bytes that the importer writes; a journal of another is not continued. */
 const VERSION = 1;
 
 /** A folder that can be read back and whose files can be opened again for writing without losing what they hold. */
@@ -37,7 +37,10 @@ export interface FileCheckpoint {
   waiting: Piece | null;
   /** What follows the whole pieces. */
   tail: Piece;
+  /** Declared so far, the last one perhaps not complete. */
   tensors: [name: string, tensor: ShardTensor][];
+  /** The last tensor when it is not complete, and how many of its slices are there. */
+  partial: { name: string; slices: number } | null;
 }
 
 /** Progress of an import. */

@@ -59,7 +59,7 @@ export class PieceWriter {
   }
 
   /** Puts what is still in memory on disk as well, and tells what lies there now. Appending goes on as before. */
-  async checkpoint(): Promise<Omit<FileCheckpoint, 'tensors'>> {
+  async checkpoint(): Promise<Omit<FileCheckpoint, 'tensors' | 'partial'>> {
     if (this.#first) this.#waitingPiece ??= await this.#write(0, this.#first);
     const tail = await this.#write(this.#written, this.#buffer.subarray(0, this.#filled));
     const pieces = this.#pieces.map((piece) => piece ?? null);
@@ -158,10 +158,10 @@ export class ShardWriter {
     return writer;
   }
 
-  /** Notes the shard as it stands between two tensors. */
-  async checkpoint(): Promise<FileCheckpoint> {
-    this.#requireComplete();
-    return { ...(await this.file.checkpoint()), tensors: [...this.#tensors] };
+  /** Notes the shard as it stands between two tensors, or behind some slices of the last one. */
+  async checkpoint(partial: FileCheckpoint['partial']): Promise<FileCheckpoint> {
+    if (!partial) this.#requireComplete();
+    return { ...(await this.file.checkpoint()), tensors: [...this.#tensors], partial };
   }
 
   /** Bytes so far. */

@@ -1,9 +1,18 @@
 import { describe, expect, it } from 'vitest';
 import { importCheckpoint } from '../../src/checkpoint/import';
+import { HUGGING_FACE_UMT5 } from '../../src/checkpoint/names';
+import { parseUmt5Config, umt5Shapes } from '../../src/config';
 import { ZoetropeError } from '../../src/errors';
 import { hashPiece } from '../../src/manifest';
 import { openModel } from '../../src/store/verified';
-import { checkpointFiles, checkpointTensors } from '../harness/checkpoint';
+import {
+  checkpointFiles,
+  checkpointTensors,
+  componentTensors,
+  replaceJson,
+  SEEDS,
+  TEXT_ENCODER,
+} from '../harness/checkpoint';
 import { type MemoryFolder, memoryFolder } from '../harness/memory-folder';
 import { seededUniform } from '../harness/near';
 
@@ -84,6 +93,25 @@ describe('an import that is stopped', async () => {
     expect(last.doneBytes).toBe(last.totalBytes);
     expect(last.resumedBytes).toBeGreaterThan(last.totalBytes / 4);
     expect(await hashes(target)).toEqual(expected);
+  });
+
+  it('goes on inside a tensor too large to convert at once', { timeout: 60_000 }, async () => {
+    // 3 * 2^16 + 1 rows of 32: four slices, noted after each.
+    const vocab = 3 * 2 ** 16 + 1;
+    const shapes = umt5Shapes(parseUmt5Config({ ...TEXT_ENCODER, vocab_size: vocab }, 'test'));
+    const tensors = checkpointTensors();
+    tensors.text_encoder = componentTensors(SEEDS.text_encoder, shapes, HUGGING_FACE_UMT5);
+    const files = checkpointFiles(tensors);
+    replaceJson(files, 'text_encoder/config.json', { vocab_size: vocab });
+    const plain = memoryFolder();
+    await run(plain, files);
+    const target = memoryFolder();
+    // Tokenizer, then tail and journal (hash and text) for each note; the third note's tail is cut.
+    await expect(run(dying(target, 8), files)).rejects.toMatchObject({ code: 'unreadable-source' });
+    const seen: { resumedBytes: number }[] = [];
+    await run(target, files, { onProgress: (progress: (typeof seen)[number]) => seen.push(progress) });
+    expect(seen[0]!.resumedBytes).toBe(2 * 2 ** 16 * 32 * 2);
+    expect(await hashes(target)).toEqual(await hashes(plain));
   });
 
   it('starts a file afresh whose bytes changed meanwhile', async () => {
