@@ -3,6 +3,7 @@ import { type DenoiseHost, denoise, type StepReport } from './diffusion/denoise'
 import { previewFrames } from './diffusion/preview';
 import type { Stage as Expert } from './diffusion/schedule';
 import { throwIfAborted, ZoetropeError } from './errors';
+import { type ExpansionEngine, expandPrompt } from './expansion/engine';
 import type { Gpu } from './gpu/device';
 import type { GpuTensor } from './gpu/memory';
 import type { Ort } from './gpu/ort';
@@ -13,7 +14,8 @@ import type { Manifest, TensorSource } from './manifest';
 import { type Plan, planVideo } from './plan';
 import { ProgressMeter, StageClock } from './progress';
 import type { GeneratedVideo, JobOptions, Report } from './protocol';
-import { type AvailableParts, type Request, resolveRequest } from './request';
+import { type AvailableParts, type Request, type ResolvedRequest, resolveRequest } from './request';
+import { objectionTo, requireSafePrompt, type TextChecker } from './safety/checker';
 import { cleanPrompt } from './text/clean';
 import type { Tokenizer } from './text/tokenizer';
 import { encodeTexts } from './text/umt5';
@@ -50,6 +52,10 @@ export interface Host {
   model: Model;
   video: VideoHost;
   available: AvailableParts;
+  /** Judges of a prompt where the request asks for them; each must let it pass. */
+  safety: readonly TextChecker[];
+  /** Engines of prompt expansion in the order of asking. */
+  expansion: readonly ExpansionEngine[];
   /** Bytes of GPU memory that a job may hold; Infinity if nobody has set a budget. */
   budgetBytes: number;
   /** Milliseconds, any origin. */
@@ -69,6 +75,7 @@ export async function generate(
   const { gpu, signal } = host;
   const resolved = resolveRequest(request, host.available, host.randomSeed);
   for (const message of resolutionLog(request, resolved)) report.log({ level: 'info', message });
+  const prompt = await preparePrompt(resolved, host, report); // checked and expanded, where the request asks for it
   const { device, f16, cpu } = gpu;
   const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
   const limits = { maxBufferSize, maxStorageBufferBindingSize, f16, cpu, budgetBytes: host.budgetBytes };
@@ -79,7 +86,7 @@ export async function generate(
   const clock = new StageClock(host.now);
   const parts = new Parts(host, meter, clock);
 
-  const prompts = plan.negativePrompt ? [resolved.prompt, resolved.negative_prompt] : [resolved.prompt];
+  const prompts = plan.negativePrompt ? [prompt, resolved.negative_prompt] : [prompt];
   const texts = await clock.time('textMs', () => encodePrompts(prompts, host, parts, meter)); // f32 [n, textDim] each
   meter.report('diffusion', 0, plan.denoise.schedule.timesteps.length);
   const latents = await clock.time('diffusionMs', () =>
@@ -109,7 +116,7 @@ export async function generate(
       height: encoded.height,
       frames: encoded.frames,
       framesPerSecond: encoded.framesPerSecond,
-      prompt: resolved.prompt,
+      prompt,
       seed: resolved.seed,
       request: resolved,
       timings: clock.timings(),
@@ -138,6 +145,22 @@ class Parts {
     const onProgress = (done: number, total: number) => this.meter.report('load', done, total);
     return this.clock.time('loadMs', () => part({ signal: this.host.signal, onProgress }));
   }
+}
+
+/**
+ * The prompt to use, before any work on the GPU: refused if the safety checker is asked for and objects, then expanded if that is asked
+ * for. Throws `content-policy-violation`, `aborted`.
+ */
+async function preparePrompt(request: ResolvedRequest, host: Host, report: Report): Promise<string> {
+  const { prompt, enable_safety_checker, enable_prompt_expansion } = request;
+  const { safety, expansion, signal } = host;
+  const checkers = enable_safety_checker ? safety : [];
+  await requireSafePrompt(prompt, checkers, signal);
+  if (!enable_prompt_expansion) return prompt;
+  const accept = async (text: string) =>
+    (await objectionTo(text, checkers, signal)) ? 'was flagged by the content checker' : undefined;
+  const expanded = await expandPrompt(prompt, expansion, (entry) => report.log(entry), signal, accept);
+  return expanded.prompt;
 }
 
 /** What the caller left open and what became of it. */

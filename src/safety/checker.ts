@@ -55,8 +55,19 @@ export async function requireSafePrompt(
   checkers: readonly TextChecker[],
   signal?: AbortSignal,
 ): Promise<void> {
+  const verdict = await objectionTo(prompt, checkers, signal);
+  if (verdict) throw contentPolicyError(['body', 'prompt'], prompt, verdict);
+}
+
+/** The verdict of the first checker that objects. Throws `aborted`. */
+export async function objectionTo(
+  text: string,
+  checkers: readonly TextChecker[],
+  signal?: AbortSignal,
+): Promise<Verdict | undefined> {
   for (const checker of checkers) {
-    const verdict = await checker.check(prompt, signal);
-    if (verdict.flagged) throw contentPolicyError(['body', 'prompt'], prompt, verdict);
+    const verdict = await checker.check(text, signal);
+    if (verdict.flagged) return verdict;
   }
+  return undefined;
 }

@@ -4,13 +4,15 @@ import { join, resolve } from 'node:path';
 import type { Page } from 'playwright-core';
 import { build } from 'vite';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Chromium, openChromium, openModel } from '../harness/chromium';
+import { type Chromium, openChromium } from '../harness/chromium';
 
 type Official = typeof import('../harness/fal-client');
 
 declare global {
   /** The official client and the queue's name for our endpoint, in the page. */
   var official: Official;
+  /** What the page expands prompts by. */
+  var expand: () => Promise<string>;
 }
 
 const ENDPOINT = 'fal-ai/wan/v2.2-a14b/text-to-video';
@@ -51,7 +53,9 @@ describe('the official client against the engine of a page', () => {
       const { protocol, host } = new URL(request.url());
       if (protocol.startsWith('http') && host !== new URL(chromium.url).host) strays.push(request.url());
     });
-    await openModel(page);
+    await page.evaluate(async () => {
+      globalThis.opened = await zoetrope.load({ model: '/models/demo/', expandPrompt: () => globalThis.expand() });
+    });
     // A string, since the tests' compiler has its own way with imports.
     await page.evaluate("import('/client/client.js').then((client) => { globalThis.official = client; })");
     await page.evaluate(async () => {
@@ -130,6 +134,60 @@ describe('the official client against the engine of a page', () => {
       ],
       frames: [{ msg: 'Input should be greater than or equal to 17' }],
     });
+  });
+
+  it('refuses unsafe prompts in fal’s form', async () => {
+    const error = await page.evaluate(
+      ([endpoint, quick]) =>
+        official.fal
+          .subscribe(endpoint, {
+            input: { ...quick, prompt: 'a nude woman', enable_safety_checker: true },
+            pollInterval: 50,
+          })
+          .catch((reason) => ({ status: reason.status, detail: reason.body.detail })),
+      [ENDPOINT as string, QUICK] as const,
+    );
+    expect(error).toMatchObject({
+      status: 422,
+      detail: [{ loc: ['body', 'prompt'], type: 'content_policy_violation', input: 'a nude woman' }],
+    });
+  });
+
+  it('expands checked prompts by the page’s function, else by rules, and answers with the prompt that was used', async () => {
+    const long =
+      'Daylight, soft light, wide shot. A red circle moves slowly to the right on a black background, and it keeps its size.';
+    const seen = await page.evaluate(
+      async ([quick, text]) => {
+        const logs: string[] = [];
+        const run = () =>
+          opened.generate(
+            { ...quick, enable_prompt_expansion: true, enable_safety_checker: true },
+            { onLog: ({ message }) => void logs.push(message), rgb24: true },
+          );
+        globalThis.expand = async () => `Prompt: "${text}"`;
+        const first = await run();
+        globalThis.expand = async () => {
+          throw new Error('no such model');
+        };
+        const second = await run();
+        const [a, b] = [first, second].map(({ frames }) => new Uint8Array(frames!.rgb24));
+        return {
+          logs: logs.filter((line) => line.includes('rompt')),
+          prompts: [first.prompt, second.prompt, second.request.prompt],
+          used: a!.some((value, i) => value !== b![i]),
+        };
+      },
+      [QUICK, long] as const,
+    );
+    expect(seen.prompts[0]).toBe(long);
+    expect(seen.prompts[1]).toMatch(/^Daylight, .* a red circle\. /);
+    expect(seen.prompts[2]).toBe('a red circle');
+    expect(seen.used).toBe(true);
+    expect(seen.logs).toEqual([
+      'The prompt was expanded by "user".',
+      'Prompt expansion by "user" failed: no such model',
+      'The prompt was expanded by "rules".',
+    ]);
   });
 
   it('queues two clients, streams a status, and cancels while queued and while running', async () => {

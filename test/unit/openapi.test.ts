@@ -17,7 +17,7 @@ describe('the API document', () => {
   });
 
   it('describes the request field by field', () => {
-    const { components } = openapiDocument() as { components: { schemas: Record<string, Record<string, never>> } };
+    const { components } = openapiDocument() as { components: { schemas: Record<string, Record<string, unknown>> } };
     const input = components.schemas.TextToVideoInput!;
     expect(input.required).toEqual(['prompt']);
     expect(input.additionalProperties).toBe(false);
