@@ -1,4 +1,4 @@
-import { ZoetropeError } from '../src/errors';
+import { messageOf, ZoetropeError } from '../src/errors';
 import type { ModelStore, StoreProgress } from '../src/protocol';
 import type { StoreHost } from '../src/store/disk';
 import { downloadModel, type StoreWork } from '../src/store/download';
@@ -53,6 +53,17 @@ function sleep(ms: number, signal: AbortSignal): Promise<void> {
 
 const jobs = new Map<string, AbortController>();
 
+/** Work on the store, with a name for whatever the browser throws. */
+async function onStore<T>(work: (host: StoreHost) => Promise<T>): Promise<T> {
+  try {
+    return await work(await openStore());
+  } catch (cause) {
+    if (cause instanceof ZoetropeError) throw cause;
+    const message = `The browser's storage failed: ${messageOf(cause)}. Try again, or reload the page.`;
+    throw new ZoetropeError('storage-unavailable', message, { cause });
+  }
+}
+
 /** Runs work that {@link ModelStore.stop} can end. */
 async function stoppable<T>(
   job: string,
@@ -62,21 +73,19 @@ async function stoppable<T>(
   const controller = new AbortController();
   jobs.set(job, controller);
   try {
-    return await run(await openStore(), { signal: controller.signal, onProgress: report });
+    return await onStore((host) => run(host, { signal: controller.signal, onProgress: report }));
   } finally {
     jobs.delete(job);
   }
 }
 
 export const store: ModelStore = {
-  list: async () => listModels(await openStore()),
-  async storage() {
-    const { disk } = await openStore();
-    return { ...(await disk.room()), persisted: await navigator.storage.persisted() };
-  },
+  list: () => onStore(listModels),
+  storage: () =>
+    onStore(async ({ disk }) => ({ ...(await disk.room()), persisted: await navigator.storage.persisted() })),
   download: (url, job, report) => stoppable(job, report, (host, work) => downloadModel(host, url, work)),
   verify: (id, job, report) => stoppable(job, report, (host, work) => verifyModel(host, id, work)),
   repair: (id, job, report) => stoppable(job, report, (host, work) => repairModel(host, id, work)),
-  delete: async (id) => deleteModel(await openStore(), id),
+  delete: (id) => onStore((host) => deleteModel(host, id)),
   stop: (job) => jobs.get(job)?.abort(),
 };

@@ -1,7 +1,7 @@
 import { ZoetropeError } from '../errors';
 import { type ByteSource, type Folder, MANIFEST_FILE } from '../manifest';
 import type { Fetch } from './http';
-import { modelPath } from './pieces';
+import { modelPath, type PieceList, readJournal } from './pieces';
 
 /** What the store needs of its surroundings, and how a model lies on the disk. */
 
@@ -77,8 +77,25 @@ export async function readSmall(disk: Disk, id: string, path: string): Promise<U
   }
 }
 
-/** Bytes of a file, 0 when it is not there. */
-export async function presentBytes(disk: Disk, id: string, path: string): Promise<number> {
+/** Which pieces of a model are there. */
+export interface Present {
+  /** As {@link readJournal} gives it, without the pieces of files that the browser has thrown away or cut. */
+  journal: Uint8Array;
+  /** Bytes of each file of the list, 0 for those that are not there. */
+  sizes: number[];
+}
+
+export async function presentPieces(disk: Disk, id: string, list: PieceList): Promise<Present> {
+  const [written, ...sizes] = await Promise.all([
+    readSmall(disk, id, JOURNAL_FILE),
+    ...list.files.map(({ path }) => fileBytes(disk, id, modelPath(path))),
+  ]);
+  const journal = readJournal(written, list);
+  for (const { index, file, end } of list.pieces) if (end > sizes[file]!) journal[index] = 0;
+  return { journal, sizes };
+}
+
+async function fileBytes(disk: Disk, id: string, path: string): Promise<number> {
   try {
     return (await disk.open(id, path)).sizeBytes;
   } catch (error) {

@@ -7,8 +7,7 @@ import {
   type DiskFile,
   isFull,
   JOURNAL_FILE,
-  presentBytes,
-  readSmall,
+  presentPieces,
   SOURCE_FILE,
   type StoreHost,
   storageFull,
@@ -23,7 +22,6 @@ import {
   neededBytes,
   nextWork,
   type PieceList,
-  readJournal,
   type StoredPiece,
   storedBytes,
 } from './pieces';
@@ -181,13 +179,11 @@ class Download {
     const { disk } = this.host;
     const { id, url, bytes } = this.goal;
     const { list } = this;
-    const present = await Promise.all(list.files.map(({ path }) => presentBytes(disk, id, modelPath(path))));
-    this.journal = readJournal(await readSmall(disk, id, JOURNAL_FILE), list);
-    // A file that the browser has thrown away takes its pieces with it.
-    for (const { index, file, end } of list.pieces) if (end > present[file]!) this.journal[index] = 0;
+    const { journal, sizes } = await presentPieces(disk, id, list);
+    this.journal = journal;
     this.doneBytes = storedBytes(list, this.journal);
     const room = await disk.room();
-    const needed = neededBytes(list, present);
+    const needed = neededBytes(list, sizes);
     if (needed > Math.max(0, room.quotaBytes - room.usedBytes)) throw storageFull(needed, room);
     try {
       await this.writing(async () => {

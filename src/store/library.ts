@@ -5,6 +5,7 @@ import {
   changeLock,
   type Disk,
   JOURNAL_FILE,
+  presentPieces,
   readSmall,
   SOURCE_FILE,
   type StoreHost,
@@ -13,7 +14,7 @@ import {
 } from './disk';
 import { downloadModel, folderUrl, holding, type StoreWork, stopped } from './download';
 import { parseManifest } from './manifest-reader';
-import { isComplete, listPieces, modelPath, readJournal, storedBytes } from './pieces';
+import { isComplete, listPieces, modelPath, type PieceList, storedBytes } from './pieces';
 import { Pace } from './retry';
 
 /** The models in the store: what there is, whether it is whole, and how it goes. */
@@ -25,19 +26,18 @@ const PATIENCE_MS = 2000;
 interface Found {
   id: string;
   url: string | null;
-  /** Undefined when it is gone, or is not the one that the id stands for. */
-  manifest: Manifest | undefined;
-  journal: Uint8Array | undefined;
+  /** Undefined when the manifest is gone, or is not the one that the id stands for. */
+  model: { manifest: Manifest; list: PieceList; journal: Uint8Array } | undefined;
 }
 
 async function find(disk: Disk, id: string): Promise<Found> {
-  const [source, bytes, journal] = await Promise.all([
-    readSmall(disk, id, SOURCE_FILE),
-    readSmall(disk, id, MANIFEST_FILE),
-    readSmall(disk, id, JOURNAL_FILE),
-  ]);
+  const [source, bytes] = await Promise.all([readSmall(disk, id, SOURCE_FILE), readSmall(disk, id, MANIFEST_FILE)]);
+  const url = readSource(source);
   const manifest = bytes && (await hashPiece(bytes)) === id ? usable(bytes) : undefined;
-  return { id, url: readSource(source), manifest, journal };
+  if (!manifest) return { id, url, model: undefined };
+  const list = listPieces(manifest);
+  const { journal } = await presentPieces(disk, id, list);
+  return { id, url, model: { manifest, list, journal } };
 }
 
 /** The manifest, unless this version of the library refuses what another has stored. */
@@ -68,16 +68,15 @@ export async function listModels({ disk, locks }: Pick<StoreHost, 'disk' | 'lock
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-function describe({ id, url, manifest, journal }: Found, busy: boolean): StoredModel {
-  if (!manifest) {
+function describe({ id, url, model }: Found, busy: boolean): StoredModel {
+  if (!model) {
     const unknown = { name: id, license: '', quantization: '', sizeBytes: 0, storedBytes: 0 };
     return { id, url, ...unknown, state: 'damaged', busy };
   }
-  const { name, license, quantization } = manifest;
-  const list = listPieces(manifest);
-  const done = readJournal(journal, list);
-  const state = isComplete(list, done) ? 'complete' : 'partial';
-  const bytes = { sizeBytes: list.sizeBytes, storedBytes: storedBytes(list, done) };
+  const { list, journal } = model;
+  const { name, license, quantization } = model.manifest;
+  const state = isComplete(list, journal) ? 'complete' : 'partial';
+  const bytes = { sizeBytes: list.sizeBytes, storedBytes: storedBytes(list, journal) };
   return { id, url, name, license, quantization, ...bytes, state, busy };
 }
 
@@ -100,10 +99,9 @@ export async function verifyModel(
 ): Promise<Verification> {
   await existing(host.disk, id);
   return holding(host, id, signal, async () => {
-    const { manifest, journal } = await existing(host.disk, id);
-    if (!manifest) return { complete: false, broken: [{ path: MANIFEST_FILE, begin: 0, end: 0 }], verifiedBytes: 0 };
-    const list = listPieces(manifest);
-    const done = readJournal(journal, list);
+    const { model } = await existing(host.disk, id);
+    if (!model) return { complete: false, broken: [{ path: MANIFEST_FILE, begin: 0, end: 0 }], verifiedBytes: 0 };
+    const { manifest, list, journal: done } = model;
     const marked = list.pieces.filter(({ index }) => done[index]);
     const totalBytes = storedBytes(list, done);
     const broken: Verification['broken'] = [];
@@ -232,9 +230,8 @@ async function takeIntoUse(
     };
     locks.request(useLock(id), { mode: 'shared' }, hold).catch(reject);
   });
-  const { manifest, journal } = await find(disk, id);
-  const list = manifest && listPieces(manifest);
-  if (list && isComplete(list, readJournal(journal, list))) return { id, folder: storedFolder(disk, id), release };
+  const { model } = await find(disk, id);
+  if (model && isComplete(model.list, model.journal)) return { id, folder: storedFolder(disk, id), release };
   release();
   return undefined;
 }

@@ -92,7 +92,7 @@ export function fakeDisk(): FakeDisk {
         write(position, bytes) {
           disk.beforeWrite(path);
           const growth = Math.max(0, position + bytes.length - file.written.length);
-          if (used() + growth > disk.quotaBytes) throw new DOMException('full', 'QuotaExceededError');
+          if (growth > 0 && used() + growth > disk.quotaBytes) throw new DOMException('full', 'QuotaExceededError');
           if (growth > 0) {
             const longer = new Uint8Array(position + bytes.length);
             longer.set(file.written);
@@ -262,7 +262,9 @@ export function wrongPieces(disk: FakeDisk, id: string, files: ReadonlyMap<strin
     .filter(({ index, file, begin, end }) => {
       if (journal[index] !== DONE) return false;
       const { path } = list.files[file]!;
-      const stored = disk.files.get(`${id} ${modelPath(path)}`)!.written.subarray(begin, end);
+      const stored = disk.files.get(`${id} ${modelPath(path)}`)?.written.subarray(begin, end);
+      // What is not there cannot be handed on.
+      if (stored?.length !== end - begin) return false;
       return Buffer.compare(stored, files.get(path)!.subarray(begin, end)) !== 0;
     })
     .map(({ index }) => index);
