@@ -6,7 +6,7 @@ import { guidanceOf, readsNegativePrompt } from './diffusion/guidance';
 import { schedule, stageOf } from './diffusion/schedule';
 import { SOLVERS } from './diffusion/solvers';
 import { ZoetropeError } from './errors';
-import { rifeMac } from './interpolate/rife';
+import { rifeMac } from './interpolate/rife-sizes';
 import type { Manifest } from './manifest';
 import { RIFE_46 } from './part';
 import { activationBytes, chooseResidency, textKeyBytes, type WeightResidency } from './plan/residency';

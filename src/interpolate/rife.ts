@@ -7,13 +7,11 @@ import { padPicture } from '../../kernels/pad-picture';
 import { throwIfAborted, ZoetropeError } from '../errors';
 import type { Gpu } from '../gpu/device';
 import { type GpuTensor, Scope } from '../gpu/memory';
-import { RIFE_HEAD_PLANES, RIFE_RESIDUALS, type RifeConfig, rifeInputs } from '../part';
+import { RIFE_HEAD_PLANES, RIFE_RESIDUALS, rifeInputs } from '../part';
 import type { Interpolator, InterpolatorModel, RgbFrame } from './interpolator';
 import { timesBetween } from './retime';
+import { blockSizes, padded, type Size } from './rife-sizes';
 import type { RifeConv, RifeWeights } from './rife-weights';
-
-/** Pixels [height, width]. */
-type Size = readonly [height: number, width: number];
 
 /** A clip that frames are made for. */
 export interface RifeOptions {
@@ -44,32 +42,6 @@ const QUEUE_MAC = { gpu: 5e10, cpu: 5e8 };
 
 /** Slope of LeakyReLU below zero; Practical-RIFE 4.6, `IFNet_HDv3.py`. */
 const SLOPE = 0.2;
-
-/** Pixels of a side, extended to what the network takes. */
-function padded(side: number, { multiple }: RifeConfig): number {
-  return Math.ceil(side / multiple) * multiple;
-}
-
-/** Sizes of a block's tensors without their borders. */
-function blockSizes(size: Size, scale: number): { input: Size; half: Size; quarter: Size } {
-  const at = (divisor: number): Size => [size[0] / divisor, size[1] / divisor];
-  return { input: at(scale), half: at(2 * scale), quarter: at(4 * scale) };
-}
-
-/** Multiply-adds of one frame between two. */
-export function rifeMac(config: RifeConfig, width: number, height: number): number {
-  const size: Size = [padded(height, config), padded(width, config)];
-  return config.channels.reduce((sum, channels, block) => {
-    const { half, quarter } = blockSizes(size, config.scales[block]!);
-    return (
-      sum +
-      imageConvMac({ size: half, into: rifeInputs(block), out: channels / 2 }) +
-      imageConvMac({ size: quarter, into: channels / 2, out: channels }) +
-      RIFE_RESIDUALS * imageConvMac({ size: quarter, into: channels, out: channels }) +
-      deconvShuffleMac({ size: quarter, into: channels, planes: RIFE_HEAD_PLANES })
-    );
-  }, 0);
-}
 
 /** Tensors of one block: channels last with a border of zeros, but the head, which is planes. */
 interface Block {

@@ -1,5 +1,6 @@
 import { flowBlend } from '../../kernels/flow-blend';
-import { Rife, rifeMac } from '../../src/interpolate/rife';
+import { Rife } from '../../src/interpolate/rife';
+import { rifeMac } from '../../src/interpolate/rife-sizes';
 import { Graph } from '../../src/onnx/graph';
 import { add, mul, sigmoid, sub } from '../../src/onnx/ops';
 import { RIFE_46 } from '../../src/part';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { rifeMac } from '../../src/interpolate/rife';
+import { rifeMac } from '../../src/interpolate/rife-sizes';
 import { RIFE_46, rifeConfig, rifeShapes } from '../../src/part';
 
 describe('RIFE 4.6', () => {
