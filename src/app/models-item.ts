@@ -42,7 +42,8 @@ export function createModelItem(onAction: (action: ModelAction, model: StoredMod
     shown = wanted.join();
     const focused = actions.contains(document.activeElement);
     actions.replaceChildren(...wanted.map((action) => button(action)));
-    if (focused) (actions.querySelector('button, a') as HTMLElement | null)?.focus();
+    // Not to the link, which a second press of the key would follow.
+    if (focused) (actions.querySelector('button') as HTMLElement | null)?.focus();
   };
   const button = (action: ModelAction): HTMLElement => {
     const text = ACTION_TEXTS[action];
