@@ -60,7 +60,7 @@ function spans(side: number, tile: number): Span[] {
   if (padded(side) <= tile) {
     // As the original does: half of the zeros on each side.
     const before = Math.floor((tile - side) / 2);
-    return [{ at: -before, fromAt: before, size: side, rise: 0, fall: 0 }];
+    return [{ at: 0 - before, fromAt: before, size: side, rise: 0, fall: 0 }];
   }
   const count = Math.ceil((side - OVERLAP) / (tile - OVERLAP));
   const begins = Array.from({ length: count }, (_, i) => Math.round((i * (side - tile)) / (count - 1)));
