@@ -217,6 +217,7 @@ describe('the store of models', () => {
   it('shows its models on a screen that keys and phones can use', async () => {
     await page.emulateMedia({ colorScheme: 'dark' });
     await page.setViewportSize({ width: 360, height: 740 });
+    await screenshot(page, 'models-phone-closed');
     await page.getByRole('button', { name: 'Models' }).focus();
     await page.keyboard.press('Enter');
     const dialog = page.getByRole('dialog', { name: 'Models in this browser' });
