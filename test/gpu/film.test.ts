@@ -16,8 +16,8 @@ import { type FilmTensors, filmReferenceFrame } from '../reference/film';
 
 /** f32 through up to 40 layers, against fp32 and float64. Measured up to 4.5e-7 and 4.8e-6; four times that. */
 const F32_NETWORK: Tolerance = { relativeL2: 1.8e-6, maxAbs: 2e-5 };
-/** The same values in another place of another picture: f32 sums are in the same order, coordinates are not. */
-const F32_MOVED: Tolerance = { relativeL2: 2e-6, maxAbs: 4e-5 };
+/** The same values from tiles, blended here and in the kernel. Measured up to 1.8e-8 and 4.8e-7; four times that. */
+const F32_MOVED: Tolerance = { relativeL2: 8e-8, maxAbs: 2e-6 };
 
 const SEED = 100;
 
