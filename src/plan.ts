@@ -6,9 +6,11 @@ import { guidanceOf, readsNegativePrompt } from './diffusion/guidance';
 import { schedule, stageOf } from './diffusion/schedule';
 import { SOLVERS } from './diffusion/solvers';
 import { ZoetropeError } from './errors';
+import { filmMac } from './interpolate/film-mac';
 import { rifeMac } from './interpolate/rife-sizes';
 import type { Manifest } from './manifest';
 import { RIFE_46 } from './part';
+import { FILM_STYLE } from './part/film';
 import { activationBytes, chooseResidency, textKeyBytes, type WeightResidency } from './plan/residency';
 import type { ResolvedRequest } from './request';
 import { type VideoShape, videoShape } from './shape';
@@ -119,7 +121,7 @@ export function planVideo(
         const branches = guidanceOf(stageOf(steps, index), request).unconditional ? 2 : 1;
         return branches * passWork(manifest.dit, shape.tokens);
       }),
-      decode: decodeWork(manifest.vae, shape) + interpolationWork(shape),
+      decode: decodeWork(manifest.vae, shape) + interpolationWork(shape, request.interpolator_model),
     },
   };
 }
@@ -199,7 +201,11 @@ function decodeWork(config: VaeConfig, shape: VideoShape): number {
   return total;
 }
 
-/** Convolutions of RIFE, whose work is all that is known here; FILM's is more. */
-function interpolationWork({ width, height, frames, interpolatedFrames }: VideoShape): number {
-  return 2 * (frames - 1) * interpolatedFrames * rifeMac(RIFE_46, width, height);
+/** Convolutions of the released networks; which one lies beside the model is not known here. */
+function interpolationWork(
+  { width, height, frames, interpolatedFrames }: VideoShape,
+  model: ResolvedRequest['interpolator_model'],
+): number {
+  const mac = model === 'film' ? filmMac(FILM_STYLE, width, height) : rifeMac(RIFE_46, width, height);
+  return 2 * (frames - 1) * interpolatedFrames * mac;
 }

@@ -6,6 +6,7 @@ import { importFilm } from '../../src/checkpoint/film';
 import { readHeader } from '../../src/checkpoint/safetensors';
 import { diskFolder } from '../../src/cli/files';
 import { importCommand } from '../../src/cli/import';
+import { filmMac } from '../../src/interpolate/film-mac';
 import { type FilmStep, filmSchedule } from '../../src/interpolate/film-schedule';
 import { chooseFilmTile, filmMemory, filmTiles } from '../../src/interpolate/film-tiles';
 import { filmFusionLayout, packPyramidConv } from '../../src/interpolate/film-weights';
@@ -67,6 +68,11 @@ describe('the tensors', () => {
   it('are the 82 of the released network, of 34,436,667 values', () => {
     expect(shapes.size).toBe(82);
     expect([...shapes.values()].reduce((sum, shape) => sum + count(shape), 0)).toBe(34_436_667);
+  });
+
+  it('take 2.09 TMAC for a frame of 1280 × 768', () => {
+    expect(filmMac(FILM_STYLE, 1280, 768) / 1e12).toBeCloseTo(2.09, 2);
+    expect(filmMac(FILM_STYLE, 1280, 720)).toBe(filmMac(FILM_STYLE, 1280, 768));
   });
 
   it.each([
