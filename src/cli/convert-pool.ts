@@ -15,9 +15,10 @@ type Answer =
   | { id: number; error: { code: ZoetropeErrorCode; message: string } };
 
 /** What a thread runs: it answers tasks until it is ended. */
-export async function serveSlices(): Promise<void> {
+export function serveSlices(): void {
   const port = parentPort as MessagePort;
-  const checkpoint = openCheckpoint(await openSources(workerData as SourceArguments));
+  const checkpoint = openSources(workerData as SourceArguments).then((sources) => openCheckpoint(sources));
+  checkpoint.catch(() => undefined); // Each task answers with it.
   port.on('message', async ({ id, task }: { id: number; task: SliceTask }) => {
     try {
       const slice = await convertSlice((await checkpoint).weights[task.component]!, task);
@@ -44,6 +45,7 @@ class Thread {
   readonly pending = new Map<number, Pending>();
   readonly worker: Worker;
   #next = 0;
+  #dead: ZoetropeError | undefined;
 
   constructor(script: URL, sources: SourceArguments) {
     const code = `import(${JSON.stringify(script.href)}).then((script) => script.serveSlices())`;
@@ -59,6 +61,7 @@ class Thread {
   }
 
   convert(task: SliceTask): Promise<ConvertedSlice> {
+    if (this.#dead) return Promise.reject(this.#dead);
     const id = this.#next++;
     return new Promise((resolve, reject) => {
       this.pending.set(id, { resolve, reject });
@@ -67,9 +70,8 @@ class Thread {
   }
 
   #fail(why: string): void {
-    for (const { reject } of this.pending.values()) {
-      reject(new ZoetropeError('worker-died', `A thread of the import stopped: ${why}. Start the import again.`));
-    }
+    this.#dead ??= new ZoetropeError('worker-died', `A thread of the import stopped: ${why}. Start the import again.`);
+    for (const { reject } of this.pending.values()) reject(this.#dead);
     this.pending.clear();
   }
 }

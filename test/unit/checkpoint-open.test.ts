@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { blobSource } from '../../src/checkpoint/blob';
 import { HUGGING_FACE_UMT5, LLAMA_UMT5, ORIGINAL_DIT, ORIGINAL_UMT5, ORIGINAL_VAE } from '../../src/checkpoint/names';
 import { assignExperts, openCheckpoint } from '../../src/checkpoint/open';
 import { tokenizerFromGguf, tokenizerFromSentencePiece } from '../../src/checkpoint/sentencepiece';
@@ -242,6 +243,27 @@ describe('a set of files', () => {
     const format = json({ format: 'nvfp4' });
     tensors.low.set('blocks.0.self_attn.q.comfy_quant', { shape: [format.length], values: format, dtype: 'U8' });
     await expect(open(filesOf(tensors))).rejects.toThrow('nvfp4');
+  });
+});
+
+describe('files chosen in a browser', () => {
+  it('open like any other', async () => {
+    const sources = [...filesOf()].map(([path, bytes]): ImportSource => {
+      return { path, file: blobSource(new Blob([bytes as Uint8Array<ArrayBuffer>]), path) };
+    });
+    const checkpoint = await openCheckpoint(sources);
+    const same = await open(filesOf());
+    expect(await checkpoint.weights.vae!.readFloats('conv2.bias', 0, 16)).toEqual(
+      await same.weights.vae!.readFloats('conv2.bias', 0, 16),
+    );
+  });
+
+  it('are refused beyond their end and when they have gone', async () => {
+    const file = blobSource(new Blob([new Uint8Array(4)]), 'a');
+    expect(await file.read(1, 4)).toEqual(new Uint8Array(3));
+    await expect(file.read(2, 5)).rejects.toMatchObject({ code: 'unreadable-source' });
+    const gone = { size: 4, slice: () => ({ arrayBuffer: () => Promise.reject(new DOMException('gone')) }) };
+    await expect(blobSource(gone as unknown as Blob, 'a').read(0, 1)).rejects.toThrow('a cannot be read: gone');
   });
 });
 
