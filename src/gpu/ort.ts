@@ -22,6 +22,22 @@ export interface OrtGraph {
   release(): Promise<void>;
 }
 
+/** A value in host memory. */
+export interface HostValue {
+  type: 'float32' | 'int64';
+  data: Float32Array | BigInt64Array;
+  dims: readonly number[];
+}
+
+/** A model that runs on the CPU, for small ones whose shaders would take longer to compile than they run. */
+export interface HostModel {
+  readonly inputNames: readonly string[];
+  /** Runs it; every output must be float32. */
+  run(feeds: Record<string, HostValue>): Promise<Record<string, Float32Array>>;
+  /** Frees the session. */
+  release(): Promise<void>;
+}
+
 /** The last call of each runtime. One wasm instance serves the devices of before and after a loss, so they share the queue. */
 const queues = new WeakMap<OrtModule, Promise<unknown>>();
 
@@ -67,6 +83,29 @@ export class Ort {
         if (this.sessions.size === 0) this.parked = session;
         else await this.exclusive(graph.name, () => session.release());
       },
+    };
+  }
+
+  /** Opens any ONNX model on the CPU, in the same queue. @param name shown in errors. */
+  async openOnHost(name: string, model: Uint8Array): Promise<HostModel> {
+    const session = await this.exclusive(name, () =>
+      this.ort.InferenceSession.create(model, { executionProviders: ['wasm'], logSeverityLevel: 3 }),
+    );
+    return {
+      inputNames: session.inputNames,
+      run: async (feeds) => {
+        const tensors = Object.entries(feeds).map(([key, { type, data, dims }]) => {
+          const tensor =
+            type === 'int64'
+              ? new this.ort.Tensor('int64', data as BigInt64Array, dims)
+              : new this.ort.Tensor('float32', data as Float32Array, dims);
+          return [key, tensor] as const;
+        });
+        const outputs = await this.exclusive(name, () => session.run(Object.fromEntries(tensors)));
+        const values = Object.entries(outputs).map(([key, tensor]) => [key, tensor.data as Float32Array] as const);
+        return Object.fromEntries(values);
+      },
+      release: () => this.exclusive(name, () => session.release()),
     };
   }
 

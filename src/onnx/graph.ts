@@ -55,7 +55,7 @@ export class Graph {
   }
 
   /** A float32 constant. */
-  floats(values: readonly number[], shape: readonly number[] = [values.length]): Value {
+  floats(values: ArrayLike<number>, shape: readonly number[] = [values.length]): Value {
     return this.constant('float32', shape, new Uint8Array(new Float32Array(values).buffer));
   }
 

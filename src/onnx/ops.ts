@@ -187,6 +187,42 @@ export function conv2d(x: Value, weight: Value, bias: Value, pad: number): Value
   );
 }
 
+/** How {@link convolution} moves over its input. */
+export interface ConvolutionForm {
+  stride: number;
+  /** Channels are cut into so many groups, each with filters of its own. */
+  group: number;
+  /** Zeros before and after each axis: top, left, bottom, right. */
+  pads: readonly [number, number, number, number];
+}
+
+/** 2-D convolution, NCHW, with stride, groups and sides of their own; weight [out, in / group, kh, kw]. */
+export function convolution(x: Value, weight: Value, bias: Value, { stride, group, pads }: ConvolutionForm): Value {
+  const [batch, channels, height, width] = x.shape;
+  const [out, into, kh, kw] = weight.shape;
+  const side = (size: number, padding: number, kernel: number) => Math.floor((size + padding - kernel) / stride) + 1;
+  const shape = [batch!, out!, side(height!, pads[0] + pads[2], kh!), side(width!, pads[1] + pads[3], kw!)];
+  const ranks = x.shape.length === 4 && weight.shape.length === 4 && bias.shape.length === 1;
+  if (!ranks || channels !== into! * group || out! % group !== 0 || bias.shape[0] !== out || Math.min(...shape) < 1)
+    fail('Conv', `[${x.shape}] with weight [${weight.shape}], bias [${bias.shape}] in ${group} groups`);
+  return one(
+    'Conv',
+    [x, weight, bias],
+    { dtype: x.dtype, shape },
+    { kernel_shape: [kh!, kw!], strides: [stride, stride], group, pads },
+  );
+}
+
+/** Values outside `min` to `max` become those. */
+export const clip = (x: Value, min: number, max: number): Value =>
+  one('Clip', [x, x.graph.floats([min], []), x.graph.floats([max], [])], { dtype: x.dtype, shape: x.shape });
+
+/** Mean over height and width of NCHW, which stay as size 1. */
+export function averagePictures(x: Value): Value {
+  if (x.shape.length !== 4) fail('GlobalAveragePool', `[${x.shape}] is not NCHW`);
+  return one('GlobalAveragePool', [x], { dtype: x.dtype, shape: [x.shape[0]!, x.shape[1]!, 1, 1] });
+}
+
 /** Doubles height and width of NCHW by repeating pixels. */
 export function upsampleNearest(x: Value): Value {
   if (x.shape.length !== 4) fail('Resize', `[${x.shape}] is not NCHW`);
