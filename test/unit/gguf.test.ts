@@ -14,6 +14,7 @@ import { readCase } from '../harness/sampling-fixtures';
 const GOLDEN = new URL('../golden/', import.meta.url);
 const BAD = new URL('../../../shared/fixtures/safetensors-bad/', import.meta.url);
 const hasBad = existsSync(BAD);
+/** The golden file of all types. */
 const types = new Uint8Array(readFileSync(new URL('gguf-types.gguf', GOLDEN)));
 
 async function open(bytes: Uint8Array) {
@@ -85,6 +86,19 @@ describe('keys', () => {
     expect((keys.get('words') as { values(): unknown[] }).values()).toEqual(words);
     // Nothing is read more often than the doubling needs.
     expect(folder.reads.reduce((sum, { begin, end }) => sum + end - begin, 0)).toBeLessThan(2 * file.length + 1);
+  });
+});
+
+describe('fp8 with a scale a row', () => {
+  it('reads rows in the middle with their own scales', async () => {
+    const scales = Float32Array.of(1, 2, 4, 8);
+    const bytes = new Uint8Array(12).fill(0x38); // 1
+    const tensors = new Map([
+      ['x.weight', { shape: [4, 3], values: bytes, dtype: 'F8_E4M3' }],
+      ['x.weight_scale', { shape: [4, 1], values: scales }],
+    ]);
+    const { readFloats } = (await open(safetensors(tensors))).tensors.get('x.weight')!;
+    expect([...(await readFloats!(6, 12))]).toEqual([4, 4, 4, 8, 8, 8]);
   });
 });
 
