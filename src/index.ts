@@ -68,6 +68,11 @@ export interface GenerateOptions {
   onLog?: (entry: LogEntry) => void;
   /** Also give back the raw RGB24 frames. Default false. */
   rgb24?: boolean;
+  /**
+   * Look at eight frames and reject with `content-policy-violation` where they are flagged; an extra of ours, which needs the classifier's
+   * files at `../frames-check/` of the model. Default false.
+   */
+  checkOutput?: boolean;
 }
 
 /** A file in the shape of fal's answer; `url` is a blob URL that lives until `URL.revokeObjectURL` or the end of the page. */
@@ -167,7 +172,7 @@ async function generate(
   request: Request,
   options: GenerateOptions = {},
 ): Promise<Generation> {
-  const { signal, onProgress, onPreview, onLog, rgb24 = false } = options;
+  const { signal, onProgress, onPreview, onLog, rgb24 = false, checkOutput = false } = options;
   const checked = parseRequest(request);
   throwIfAborted(signal);
   const id = crypto.randomUUID();
@@ -184,7 +189,7 @@ async function generate(
   try {
     const expanders = { expanders: expansion, pageExpanders: [...engines.keys()] };
     const previews = onPreview !== undefined;
-    const made = await call(engine.generate(checked, { id, previews, rgb24, ...expanders }, report));
+    const made = await call(engine.generate(checked, { id, previews, rgb24, checkOutput, ...expanders }, report));
     const blob = new Blob([made.mp4], { type: made.contentType });
     return {
       video: {

@@ -6,7 +6,7 @@ import { throwIfAborted, ZoetropeError } from './errors';
 import { type ExpansionEngine, expandPrompt } from './expansion/engine';
 import type { Gpu } from './gpu/device';
 import type { GpuTensor } from './gpu/memory';
-import type { Ort } from './gpu/ort';
+import type { HostModel, Ort } from './gpu/ort';
 import type { BlockWeights } from './gpu/weights';
 import type { InterpolatorModel, RgbFrame } from './interpolate/interpolator';
 import { retime } from './interpolate/retime';
@@ -16,6 +16,7 @@ import { ProgressMeter, StageClock } from './progress';
 import type { GeneratedVideo, JobOptions, Report } from './protocol';
 import { type AvailableParts, type Request, type ResolvedRequest, resolveRequest } from './request';
 import { objectionTo, requireSafePrompt, type TextChecker } from './safety/checker';
+import { checkFrames } from './safety/pictures';
 import { cleanPrompt } from './text/clean';
 import type { Tokenizer } from './text/tokenizer';
 import { encodeTexts } from './text/umt5';
@@ -54,6 +55,8 @@ export interface Host {
   available: AvailableParts;
   /** Judges of a prompt where the request asks for them; each must let it pass. */
   safety: readonly TextChecker[];
+  /** The classifier of `checkOutput`, opened anew; whoever asks releases it. */
+  openPictures(): Promise<HostModel>;
   /** Engines of prompt expansion in the order of asking. */
   expansion: readonly ExpansionEngine[];
   /** Bytes of GPU memory that a job may hold; Infinity if nobody has set a budget. */
@@ -68,7 +71,7 @@ export interface Host {
 /** A prompt to an MP4: the whole story. */
 export async function generate(
   request: Request,
-  options: Pick<JobOptions, 'previews' | 'rgb24'>,
+  options: Pick<JobOptions, 'previews' | 'rgb24' | 'checkOutput'>,
   host: Host,
   report: Report,
 ): Promise<GeneratedVideo> {
@@ -98,7 +101,8 @@ export async function generate(
     const raw = options.rgb24 ? new RawFrames(plan) : undefined;
     meter.report('decode', 0, plan.shape.outputFrames);
     const encoded = await clock.time('decodeMs', () => {
-      const frames = videoFrames(latents, plan, host, parts, raw); // I420, one by one
+      const made = videoFrames(latents, plan, host, parts, raw); // I420, one by one
+      const frames = options.checkOutput ? lookAt(made, plan.shape.outputFrames, host) : made;
       const encoding = {
         host: host.video,
         settings,
@@ -161,6 +165,16 @@ async function preparePrompt(request: ResolvedRequest, host: Host, report: Repor
     (await objectionTo(text, checkers, signal)) ? 'was flagged by the content checker' : undefined;
   const expanded = await expandPrompt(prompt, expansion, (entry) => report.log(entry), signal, accept);
   return expanded.prompt;
+}
+
+/** The frames as they come, with some of them looked at. Throws `content-policy-violation` behind the last one. */
+async function* lookAt(frames: AsyncGenerator<I420Frame>, count: number, host: Host): AsyncGenerator<I420Frame> {
+  const model = await host.openPictures();
+  try {
+    yield* checkFrames(frames, count, model);
+  } finally {
+    await model.release();
+  }
 }
 
 /** What the caller left open and what became of it. */

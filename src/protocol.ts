@@ -105,6 +105,8 @@ export interface JobOptions {
   previews: boolean;
   /** Give back the raw frames too. */
   rgb24: boolean;
+  /** Look at the frames and refuse the video where they are flagged. Default false. */
+  checkOutput?: boolean;
   /** Engines of prompt expansion in their order; those of `pageExpanders` are in the page. Default: the rules alone. */
   expanders?: readonly string[];
   pageExpanders?: readonly string[];

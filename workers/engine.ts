@@ -9,6 +9,7 @@ import type { PartName } from '../src/part';
 import { generate, type Model } from '../src/pipeline';
 import { carryErrors, type JobOptions, type ModelInfo, type Report, type WorkerSide } from '../src/protocol';
 import type { AvailableParts, Request } from '../src/request';
+import { openPictureModel } from '../src/safety/pictures';
 import { ruleChecker } from '../src/safety/rules';
 import { type ModelCopy, openCopy } from '../src/store/copy';
 import { httpFolder } from '../src/store/http';
@@ -29,6 +30,8 @@ interface Session {
 let model: VerifiedModel | undefined;
 /** Where the model is read from. */
 let copy: ModelCopy | undefined;
+/** URL of the model's folder, with its slash. */
+let modelFolder = '';
 /** Optional parts beside the model. */
 let parts: OptionalParts = {};
 /** What a job may hold on the GPU. */
@@ -127,6 +130,7 @@ async function runJob(request: Request, options: JobOptions, report: Report, con
     video: globalThis,
     available: availableParts(),
     safety: [ruleChecker],
+    openPictures: () => openPictureModel(httpFolder(new URL('../frames-check/', modelFolder).href), ort),
     expansion: expansionEngines(options, report),
     budgetBytes,
     now: () => performance.now(),
@@ -158,6 +162,7 @@ const engine: WorkerSide = {
     const probe = { width, height, framesPerSecond: 16, quality: 'high', writeMode: 'balanced' } as const;
     await chooseEncoder(globalThis, encoderCandidates(probe));
     model = opened;
+    modelFolder = modelUrl.endsWith('/') ? modelUrl : `${modelUrl}/`;
     parts = { ...(film && { film }), ...(rife && { rife }) };
     const { gpu } = await currentSession();
     return modelInfo(opened, gpu);
