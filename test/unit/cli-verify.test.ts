@@ -1,4 +1,6 @@
 import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -117,6 +119,38 @@ describe('sources', () => {
     expect(told).toMatchObject([{ role: 'high' }]);
     await expect(paths([join(folder, 'none')])).rejects.toMatchObject({ code: 'unreadable-source' });
     await expect(paths(['https://x.test/a.gguf?download=true'])).rejects.toMatchObject({ code: 'bad-request' });
+  });
+});
+
+describe('URLs', () => {
+  it('are read by ranges, a folder as a whole checkpoint and a file as a part', async () => {
+    const files = checkpointFiles();
+    const asked: string[] = [];
+    const server = createServer((request, response) => {
+      const bytes = files.get(decodeURIComponent(request.url!.slice(1)));
+      const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '');
+      asked.push(`${request.url} ${request.headers.range}`);
+      if (!bytes || !range) return response.writeHead(bytes ? 400 : 404).end();
+      const [begin, last] = [Number(range[1]), Math.min(Number(range[2]), bytes.length - 1)];
+      response.writeHead(206, { 'Content-Range': `bytes ${begin}-${last}/${bytes.length}` });
+      return response.end(bytes.subarray(begin, last + 1));
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    try {
+      silent();
+      const local = await runImport(importArguments('local'));
+      const remote = await runImport({ ...importArguments('remote'), from: [base], name: 'local' });
+      expect(remote).toEqual(local);
+      // No shard was asked for whole.
+      const shard = files.get('transformer/diffusion_pytorch_model.safetensors')!;
+      expect(asked.some((line) => line.endsWith(`bytes=0-${shard.length - 1}`))).toBe(false);
+      const [part] = (await inspect(`${base}vae/diffusion_pytorch_model.safetensors`)).json as Inspection[];
+      expect(part).toMatchObject({ kind: 'vae', format: 'safetensors' });
+      await expect(openSources({ from: [`${base}none.gguf`] })).rejects.toMatchObject({ code: 'unreadable-source' });
+    } finally {
+      server.close();
+    }
   });
 });
 
