@@ -8,6 +8,8 @@ import { modelPath, type PieceList, readJournal } from './pieces';
 /** A file that is being written. Its calls take effect in their order; each throws what the disk throws. */
 export interface DiskFile {
   sizeBytes(): number;
+  /** Fills the buffer from a position. Returns the bytes read, fewer where the file ends. */
+  read(position: number, buffer: Uint8Array): number;
   /** Writes at a position, past the end too. Returns the bytes written, which a full disk makes fewer. */
   write(position: number, bytes: Uint8Array): number;
   /** Empties the file. */

@@ -216,19 +216,21 @@ class Download {
   }
 
   private async lane(): Promise<void> {
+    // One for all pieces of a lane: garbage of this size is collected late.
+    const buffer = new Uint8Array(this.list.largestBytes);
     for (;;) {
       this.failure.signal.throwIfAborted();
       const { journal, fetching, whole, streaming } = this;
       const work = nextWork(this.list, { journal, fetching, whole, streaming });
       if (!work) return; // What is missing is in other lanes' hands.
-      if (work.kind === 'file') await this.stream(work.file);
-      else await this.piece(work.piece);
+      if (work.kind === 'file') await this.stream(work.file, buffer);
+      else await this.piece(work.piece, buffer);
     }
   }
 
-  private async piece(piece: StoredPiece): Promise<void> {
+  private async piece(piece: StoredPiece, buffer: Uint8Array): Promise<void> {
     const { index, file, begin, end } = piece;
-    const buffer = new Uint8Array(end - begin);
+    const bytes = buffer.subarray(0, end - begin);
     let bad = 0;
     this.fetching.add(index);
     let body: Body | undefined;
@@ -238,10 +240,10 @@ class Download {
         if (answer.kind === 'again') return answer;
         if (answer.kind === 'whole') return answer.body;
         const { etag } = answer;
-        const problem = await this.receive(answer.body, buffer, true);
+        const problem = await this.receive(answer.body, bytes, true);
         if (problem) return problem;
-        if ((await hashPiece(buffer)) !== piece.sha256) return this.mismatch(piece, etag, ++bad);
-        await this.commit(piece, buffer);
+        if ((await hashPiece(bytes)) !== piece.sha256) return this.mismatch(piece, etag, ++bad);
+        await this.commit(piece, bytes);
         return undefined;
       });
     } finally {
@@ -250,14 +252,13 @@ class Download {
     if (!body) return;
     this.whole.add(file);
     if (this.streaming.has(file)) await body.cancel();
-    else await this.stream(file, body);
+    else await this.stream(file, buffer, body);
   }
 
   /** Takes a file from its first byte on, from a server without ranges; pieces that are there are passed over. */
-  private async stream(file: number, opened?: Body): Promise<void> {
+  private async stream(file: number, buffer: Uint8Array, opened?: Body): Promise<void> {
     const pieces = this.list.pieces.filter((piece) => piece.file === file);
     const { sizeBytes } = this.list.files[file]!;
-    const buffer = new Uint8Array(Math.max(...pieces.map(({ begin, end }) => end - begin)));
     let bad = 0;
     this.streaming.add(file);
     try {

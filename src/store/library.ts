@@ -4,6 +4,7 @@ import type { StoredModel, StoreProgress, Verification } from '../protocol';
 import {
   changeLock,
   type Disk,
+  type DiskFile,
   JOURNAL_FILE,
   presentPieces,
   readSmall,
@@ -114,36 +115,32 @@ export async function verifyModel(
       const progress = { id, name: manifest.name, state: 'verifying', note: '' } as const;
       onProgress({ ...progress, doneBytes, totalBytes, bytesPerSecond, remainingMs } satisfies StoreProgress);
     };
-    const file = await host.disk.edit(id, JOURNAL_FILE);
+    const buffer = new Uint8Array(list.largestBytes);
+    const journal = await host.disk.edit(id, JOURNAL_FILE);
+    const files = new Map<number, DiskFile>();
     try {
       report();
-      for (const { index, file: number, begin, end, sha256 } of marked) {
+      for (const { index, file, begin, end, sha256 } of marked) {
         if (signal.aborted) throw stopped();
-        const { path } = list.files[number]!;
-        if ((await hashOf(host.disk, id, path, begin, end)) !== sha256) {
+        const { path } = list.files[file]!;
+        const opened = files.get(file) ?? (await host.disk.edit(id, modelPath(path)));
+        files.set(file, opened);
+        const bytes = buffer.subarray(0, end - begin);
+        const whole = opened.read(begin, bytes) === bytes.length;
+        if (!whole || (await hashPiece(bytes)) !== sha256) {
           broken.push({ path, begin, end });
           done[index] = 0;
-          file.write(index, Uint8Array.of(0));
-          file.flush();
+          journal.write(index, Uint8Array.of(0));
+          journal.flush();
         }
         doneBytes += end - begin;
         report();
       }
     } finally {
-      file.close();
+      for (const opened of [journal, ...files.values()]) opened.close();
     }
     return { complete: isComplete(list, done), broken, verifiedBytes: storedBytes(list, done) };
   });
-}
-
-/** Hash of a stored piece; undefined when it cannot be read whole. */
-async function hashOf(disk: Disk, id: string, path: string, begin: number, end: number): Promise<string | undefined> {
-  try {
-    return await hashPiece(await (await disk.open(id, modelPath(path))).read(begin, end));
-  } catch (error) {
-    if (error instanceof ZoetropeError && error.code === 'unreadable-source') return undefined;
-    throw error;
-  }
 }
 
 /** Verifies a model and fetches what is broken or missing from where it came. Gives what the verification found. */

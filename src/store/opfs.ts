@@ -8,6 +8,7 @@ import type { Disk, DiskFile } from './disk';
 interface WritableHandle extends FileSystemFileHandle {
   createSyncAccessHandle(): Promise<{
     getSize(): number;
+    read(buffer: Uint8Array<ArrayBuffer>, options: { at: number }): number;
     write(bytes: Uint8Array<ArrayBuffer>, options: { at: number }): number;
     truncate(sizeBytes: number): void;
     flush(): void;
@@ -104,6 +105,7 @@ export async function openOpfs(storage: StorageManager | undefined): Promise<Dis
       const handle = await accessHandle(entry);
       return {
         sizeBytes: () => handle.getSize(),
+        read: (at, buffer) => handle.read(buffer as Uint8Array<ArrayBuffer>, { at }),
         write: (at, bytes) => handle.write(bytes as Uint8Array<ArrayBuffer>, { at }),
         clear: () => handle.truncate(0),
         flush: () => handle.flush(),

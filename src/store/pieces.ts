@@ -24,6 +24,8 @@ export interface PieceList {
   pieces: readonly StoredPiece[];
   /** Bytes of all files. */
   sizeBytes: number;
+  /** Bytes of the largest piece. */
+  largestBytes: number;
 }
 
 export function listPieces({ components }: Pick<Manifest, 'components'>): PieceList {
@@ -36,7 +38,9 @@ export function listPieces({ components }: Pick<Manifest, 'components'>): PieceL
       begin += sizeBytes;
     }
   }
-  return { files, pieces, sizeBytes: files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) };
+  const sizeBytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
+  const largestBytes = pieces.reduce((largest, { begin, end }) => Math.max(largest, end - begin), 0);
+  return { files, pieces, sizeBytes, largestBytes };
 }
 
 /** Mark of a piece that is verified and on disk. Every other byte of a journal means that the piece is missing. */

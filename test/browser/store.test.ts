@@ -197,6 +197,8 @@ describe('the store of models', () => {
     await page.reload();
     const made = await page.evaluate(async (url) => {
       const opened = await zoetrope.load({ model: url });
+      const { storedId } = opened.model;
+      const verifying = zoetrope.models.verify(storedId!); // Two may read at once.
       const { video } = await opened.generate({
         prompt: 'a red circle',
         seed: 1,
@@ -204,12 +206,12 @@ describe('the store of models', () => {
         num_inference_steps: 2,
         aspect_ratio: '1:1',
       });
-      const { storedId } = opened.model;
+      const { complete } = await verifying;
       const refusal = await zoetrope.models.delete(storedId!).catch((error: { code: string }) => error.code);
       opened.close();
-      return { storedId, bytes: video.file_size, refusal };
+      return { storedId, complete, bytes: video.file_size, refusal };
     }, server.url);
-    expect(made.storedId).toBe(id);
+    expect(made).toMatchObject({ storedId: id, complete: true });
     expect(made.bytes).toBeGreaterThan(1000);
     expect(made.refusal).toBe('model-in-use');
   });

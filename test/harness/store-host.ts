@@ -89,6 +89,11 @@ export function fakeDisk(): FakeDisk {
       file.edited = true;
       return {
         sizeBytes: () => file.written.length,
+        read(position, buffer) {
+          const bytes = file.written.subarray(position, position + buffer.length);
+          buffer.set(bytes);
+          return bytes.length;
+        },
         write(position, bytes) {
           disk.beforeWrite(path);
           const growth = Math.max(0, position + bytes.length - file.written.length);

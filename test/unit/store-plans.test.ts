@@ -48,6 +48,7 @@ describe('the pieces of a model', () => {
       ['v2', 10, 11],
     ]);
     expect(list.sizeBytes).toBe(30);
+    expect(list.largestBytes).toBe(7);
   });
 
   it('are missing unless the journal says otherwise, also where it ends', () => {
