@@ -72,14 +72,25 @@ function shapeOf({ tensors, what }: FileTensors, scheme: NameScheme, internal: s
   return shape;
 }
 
-/** How many numbered members `pattern` finds; its first group is the number. */
-function countOf({ tensors }: FileTensors, pattern: RegExp): number {
+/** How many numbered blocks there are; `pattern`'s first group is the number. */
+function blocksOf({ tensors, what }: FileTensors, pattern: RegExp): number {
   let count = 0;
   for (const name of tensors.keys()) {
     const match = pattern.exec(name);
     if (match) count = Math.max(count, Number(match[1]) + 1);
   }
+  // A wild number must not make a list of that many tensors.
+  if (count > tensors.size) refuse(what, `it has ${tensors.size} tensors, and one of block ${count - 1}.`);
   return count;
+}
+
+/** Refuses sizes that no model has: each is a whole number from 1 on, but for the epsilon. */
+function checkSizes<T extends DitConfig | Umt5Config>(config: T, what: string): T {
+  for (const [name, value] of Object.entries(config)) {
+    if (name !== 'eps' && !(Number.isSafeInteger(value) && value > 0))
+      refuse(what, `its shapes give ${name} ${value}.`);
+  }
+  return config;
 }
 
 function dit(source: FileTensors, scheme: NameScheme): Part {
@@ -89,7 +100,7 @@ function dit(source: FileTensors, scheme: NameScheme): Part {
     dim,
     ffnDim: shapeOf(source, scheme, 'blocks.0.ffn.0.weight', 2)[0]!,
     numHeads: dim / HEAD_DIM,
-    numLayers: countOf(source, /^blocks\.(\d+)\./),
+    numLayers: blocksOf(source, /^blocks\.(\d+)\./),
     inChannels,
     outChannels: outValues / (PATCH[0] * PATCH[1] * PATCH[2]),
     freqDim: shapeOf(source, scheme, 'time_embedding.0.weight', 2)[1]!,
@@ -98,7 +109,7 @@ function dit(source: FileTensors, scheme: NameScheme): Part {
     eps: EPS,
   };
   if (!Number.isInteger(config.numHeads)) refuse(source.what, `width ${dim} is not a multiple of ${HEAD_DIM}.`);
-  return { kind: 'dit', config: checkDitConfig(config, source.what), scheme };
+  return { kind: 'dit', config: checkDitConfig(checkSizes(config, source.what), source.what), scheme };
 }
 
 function textEncoder(source: FileTensors, scheme: NameScheme): Part {
@@ -107,7 +118,7 @@ function textEncoder(source: FileTensors, scheme: NameScheme): Part {
   const bias = `${block}.0.SelfAttention.relative_attention_bias.weight`;
   const [relativeBuckets, numHeads] = shapeOf(source, scheme, bias, 2) as [number, number];
   const [inner] = shapeOf(source, scheme, `${block}.0.SelfAttention.q.weight`, 2) as [number];
-  const numLayers = countOf(source, /^(?:encoder\.block|blocks|enc\.blk)\.(\d+)\./);
+  const numLayers = blocksOf(source, /^(?:encoder\.block|blocks|enc\.blk)\.(\d+)\./);
   const second = 'encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight';
   if (numLayers > 1 && !scheme.candidates(second).some((name) => source.tensors.has(name))) {
     refuse(source.what, 'this is a T5 encoder (one position table for all layers). Wan needs UMT5-XXL.');
@@ -124,7 +135,7 @@ function textEncoder(source: FileTensors, scheme: NameScheme): Part {
     eps: EPS,
   };
   if (!Number.isInteger(config.dKv)) refuse(source.what, `${inner} rows of q are not ${numHeads} equal heads.`);
-  return { kind: 'text_encoder', config, scheme };
+  return { kind: 'text_encoder', config: checkSizes(config, source.what), scheme };
 }
 
 function vae(source: FileTensors, names: 'original' | 'diffusers'): Part {

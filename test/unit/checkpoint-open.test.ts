@@ -185,6 +185,12 @@ describe('a set of files', () => {
       },
       'other sizes',
     ],
+    ['a block of a wild number', ({ high }) => high.set('blocks.99999999999.norm3.bias', tensor([4])), 'one of block'],
+    [
+      'a width of nothing',
+      ({ high }) => high.set('patch_embedding.weight', tensor([0, 16, 1, 2, 2])),
+      'shapes give dim 0',
+    ],
   ])('is refused: %s', async (_, change, message) => {
     const tensors = tensorsOf();
     change(tensors);
