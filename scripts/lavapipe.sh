@@ -92,7 +92,7 @@ fi
 # Each run ends with its own line of counts; who wants the sum passes the output through scripts/sum-counts.sh.
 status=0
 run node_modules/.bin/vitest run --project gpu || status=1
-for cases in ../shared/fixtures ../shared/data/demo-model/golden ../shared/data/rife; do
+for cases in ../shared/fixtures ../shared/data/demo-model/golden ../shared/data/rife ../shared/data/film; do
   if [[ -d $cases ]]; then run node_modules/.bin/vite-node test/fixtures/main.ts "$cases" || status=1; fi
 done
 exit "$status"
