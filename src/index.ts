@@ -11,6 +11,7 @@ import {
   type ModelInfo,
   type Preview,
   type Progress,
+  type TextClassifier,
   type Timings,
 } from './protocol';
 import { parseRequest, type Request, type ResolvedRequest } from './request';
@@ -32,6 +33,7 @@ export type {
   StorageUse,
   StoredModel,
   StoreProgress,
+  TextClassifier,
   Timings,
   Verification,
 } from './protocol';
@@ -52,10 +54,19 @@ export interface LoadOptions {
   memoryBudgetBytes?: number;
   /** Rewrites prompts where a request says `enable_prompt_expansion`. Default: none of yours. */
   expandPrompt?: ExpandPrompt;
+  /** Judges prompts behind the rules where a request says `enable_safety_checker`; `url` relative to the page. Default: none. */
+  textClassifier?: TextClassifier;
   /** Which engines of prompt expansion are asked, in order. Default: yours, the browser's own model where it is there, the rules. */
   expansion?: readonly ExpansionEngineName[];
   /** The engine's worker. Default: the one that ships with the package. */
   worker?: Worker;
+}
+
+/** What {@link LoadOptions} says about prompts. */
+interface PromptOptions {
+  expansion?: readonly ExpansionEngineName[];
+  expandPrompt?: ExpandPrompt | undefined;
+  textClassifier?: TextClassifier | undefined;
 }
 
 /** Per-job extras. */
@@ -129,6 +140,7 @@ export async function load({
   memoryBudgetBytes = Number.POSITIVE_INFINITY,
   expandPrompt,
   expansion = EXPANSION_ORDER,
+  textClassifier,
   worker = startWorker(),
 }: LoadOptions): Promise<Zoetrope> {
   if (!(memoryBudgetBytes > 0)) {
@@ -142,7 +154,8 @@ export async function load({
     const info = await call(engine.open(new URL(model, document.baseURI).href, memoryBudgetBytes));
     return {
       model: info,
-      generate: (request, options) => generate(engine, call, { expansion, expandPrompt }, request, options),
+      generate: (request, options) =>
+        generate(engine, call, { expansion, expandPrompt, textClassifier }, request, options),
       memory: () => call(engine.memory()),
       reset: () => call(engine.reset()),
       close: () => {
@@ -168,7 +181,7 @@ export async function serveFal(zoetrope: Zoetrope, options: ServeFalOptions = {}
 async function generate(
   engine: Remote<Engine>,
   call: <T>(pending: Promise<T>) => Promise<T>,
-  { expansion, expandPrompt }: Required<Pick<LoadOptions, 'expansion'>> & { expandPrompt: ExpandPrompt | undefined },
+  { expansion = EXPANSION_ORDER, expandPrompt, textClassifier }: PromptOptions,
   request: Request,
   options: GenerateOptions = {},
 ): Promise<Generation> {
@@ -188,8 +201,13 @@ async function generate(
   });
   try {
     const expanders = { expanders: expansion, pageExpanders: [...engines.keys()] };
+    const classifier = textClassifier && {
+      textClassifier: { ...textClassifier, url: new URL(textClassifier.url, document.baseURI).href },
+    };
     const previews = onPreview !== undefined;
-    const made = await call(engine.generate(checked, { id, previews, rgb24, checkOutput, ...expanders }, report));
+    const made = await call(
+      engine.generate(checked, { id, previews, rgb24, checkOutput, ...expanders, ...classifier }, report),
+    );
     const blob = new Blob([made.mp4], { type: made.contentType });
     return {
       video: {

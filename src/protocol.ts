@@ -97,6 +97,22 @@ export interface Report {
   expand?(engine: string, prompt: string, language: 'en' | 'zh', instructions: string): Promise<string | undefined>;
 }
 
+/** A text classifier for `enable_safety_checker`: `tokenizer.json` (WordPiece) and `model.onnx` at a URL, and what its labels mean. */
+export interface TextClassifier {
+  /** Folder of the two files. */
+  url: string;
+  /** Shown in refusals. */
+  name: string;
+  /** Labels in the order of the model's outputs. */
+  labels: readonly string[];
+  /** Score from which a label refuses a text, 0 to 1; labels without one never do. */
+  thresholds: Readonly<Record<string, number>>;
+  /** `sigmoid`: labels are independent; `softmax`: they exclude each other. */
+  activation: 'sigmoid' | 'softmax';
+  /** Most tokens that the model takes; text beyond them is judged in further pieces. */
+  maxTokens: number;
+}
+
 /** Extras of a job that are not part of the endpoint's request. */
 export interface JobOptions {
   /** Identifies the job for {@link Engine.cancel}. */
@@ -107,6 +123,8 @@ export interface JobOptions {
   rgb24: boolean;
   /** Look at the frames and refuse the video where they are flagged. Default false. */
   checkOutput?: boolean;
+  /** Judges prompts behind the rules where the request asks for the checker. Its `url` is absolute. Default: none. */
+  textClassifier?: TextClassifier;
   /** Engines of prompt expansion in their order; those of `pageExpanders` are in the page. Default: the rules alone. */
   expanders?: readonly string[];
   pageExpanders?: readonly string[];

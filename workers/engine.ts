@@ -9,6 +9,8 @@ import type { PartName } from '../src/part';
 import { generate, type Model } from '../src/pipeline';
 import { carryErrors, type JobOptions, type ModelInfo, type Report, type WorkerSide } from '../src/protocol';
 import type { AvailableParts, Request } from '../src/request';
+import type { TextChecker } from '../src/safety/checker';
+import { classifierAt } from '../src/safety/classifier';
 import { openPictureModel } from '../src/safety/pictures';
 import { ruleChecker } from '../src/safety/rules';
 import { type ModelCopy, openCopy } from '../src/store/copy';
@@ -121,6 +123,12 @@ function expansionEngines(
   });
 }
 
+/** The rules, then the caller's classifier. */
+function textCheckers({ textClassifier }: JobOptions, ort: Ort): TextChecker[] {
+  if (!textClassifier) return [ruleChecker];
+  return [ruleChecker, classifierAt(httpFolder(textClassifier.url), ort, textClassifier)];
+}
+
 async function runJob(request: Request, options: JobOptions, report: Report, controller: AbortController) {
   const { gpu, ort, model } = await currentSession();
   const host = {
@@ -129,7 +137,7 @@ async function runJob(request: Request, options: JobOptions, report: Report, con
     model,
     video: globalThis,
     available: availableParts(),
-    safety: [ruleChecker],
+    safety: textCheckers(options, ort),
     openPictures: () => openPictureModel(httpFolder(new URL('../frames-check/', modelFolder).href), ort),
     expansion: expansionEngines(options, report),
     budgetBytes,
