@@ -3,7 +3,7 @@ import { type DenoiseHost, denoise, type StepReport } from './diffusion/denoise'
 import { previewFrames } from './diffusion/preview';
 import type { Stage as Expert } from './diffusion/schedule';
 import { throwIfAborted, ZoetropeError } from './errors';
-import { type ExpansionEngine, expandPrompt } from './expansion/engine';
+import type { ExpansionEngine } from './expansion/engine';
 import type { Gpu } from './gpu/device';
 import type { GpuTensor } from './gpu/memory';
 import type { HostModel, Ort } from './gpu/ort';
@@ -15,8 +15,7 @@ import { type Plan, planVideo } from './plan';
 import { ProgressMeter, StageClock } from './progress';
 import type { GeneratedVideo, JobOptions, Report } from './protocol';
 import { type AvailableParts, type Request, type ResolvedRequest, resolveRequest } from './request';
-import { objectionTo, requireSafePrompt, type TextChecker } from './safety/checker';
-import { checkFrames } from './safety/pictures';
+import type { TextChecker } from './safety/checker';
 import { cleanPrompt } from './text/clean';
 import type { Tokenizer } from './text/tokenizer';
 import { encodeTexts } from './text/umt5';
@@ -157,6 +156,11 @@ class Parts {
  */
 async function preparePrompt(request: ResolvedRequest, host: Host, report: Report): Promise<string> {
   const { prompt, enable_safety_checker, enable_prompt_expansion } = request;
+  if (!enable_safety_checker && !enable_prompt_expansion) return prompt;
+  const [{ objectionTo, requireSafePrompt }, { expandPrompt }] = await Promise.all([
+    import('./safety/checker'),
+    import('./expansion/engine'),
+  ]); // few need them
   const { safety, expansion, signal } = host;
   const checkers = enable_safety_checker ? safety : [];
   await requireSafePrompt(prompt, checkers, signal);
@@ -169,6 +173,7 @@ async function preparePrompt(request: ResolvedRequest, host: Host, report: Repor
 
 /** The frames as they come, with some of them looked at. Throws `content-policy-violation` behind the last one. */
 async function* lookAt(frames: AsyncGenerator<I420Frame>, count: number, host: Host): AsyncGenerator<I420Frame> {
+  const { checkFrames } = await import('./safety/pictures'); // few need it
   const model = await host.openPictures();
   try {
     yield* checkFrames(frames, count, model);

@@ -1,7 +1,6 @@
 import { expose, transfer } from 'comlink';
 import { throwIfAborted, ZoetropeError } from '../src/errors';
 import type { ExpansionEngine } from '../src/expansion/engine';
-import { ruleEngine } from '../src/expansion/rules';
 import { type Gpu, requestGpu } from '../src/gpu/device';
 import { Ort, type OrtModule } from '../src/gpu/ort';
 import { type OptionalParts, residentModel } from '../src/model';
@@ -10,9 +9,6 @@ import { generate, type Model } from '../src/pipeline';
 import { carryErrors, type JobOptions, type ModelInfo, type Report, type WorkerSide } from '../src/protocol';
 import type { AvailableParts, Request } from '../src/request';
 import type { TextChecker } from '../src/safety/checker';
-import { classifierAt } from '../src/safety/classifier';
-import { openPictureModel } from '../src/safety/pictures';
-import { ruleChecker } from '../src/safety/rules';
 import { type ModelCopy, openCopy } from '../src/store/copy';
 import { httpFolder } from '../src/store/http';
 import { openModel, openPart, type VerifiedModel, type VerifiedPart } from '../src/store/verified';
@@ -109,13 +105,24 @@ async function inTurn<T>(signal: AbortSignal, job: () => Promise<T>): Promise<T>
   }
 }
 
+/** The rules of checker and expansion come in files of their own, which most jobs do not need. */
+const RULE_CHECKER: TextChecker = {
+  name: 'rules',
+  check: async (text) => (await import('../src/safety/rules')).ruleChecker.check(text),
+};
+const RULE_ENGINE: ExpansionEngine = {
+  name: 'rules',
+  trusted: true,
+  expand: async (prompt, context) => (await import('../src/expansion/rules')).ruleEngine.expand(prompt, context),
+};
+
 /** The engines that a job asks for; those of the page are called across the boundary. */
 function expansionEngines(
   { expanders = ['rules'], pageExpanders = [] }: JobOptions,
   report: Report,
 ): ExpansionEngine[] {
   return expanders.flatMap((name) => {
-    if (name === 'rules') return [ruleEngine];
+    if (name === 'rules') return [RULE_ENGINE];
     if (!pageExpanders.includes(name)) return [];
     const expand: ExpansionEngine['expand'] = async (prompt, { language, instructions }) =>
       report.expand?.(name, prompt, language, instructions);
@@ -125,8 +132,12 @@ function expansionEngines(
 
 /** The rules, then the caller's classifier. */
 function textCheckers({ textClassifier }: JobOptions, ort: Ort): TextChecker[] {
-  if (!textClassifier) return [ruleChecker];
-  return [ruleChecker, classifierAt(httpFolder(textClassifier.url), ort, textClassifier)];
+  if (!textClassifier) return [RULE_CHECKER];
+  const check: TextChecker['check'] = async (text, signal) => {
+    const { classifierAt } = await import('../src/safety/classifier');
+    return classifierAt(httpFolder(textClassifier.url), ort, textClassifier).check(text, signal);
+  };
+  return [RULE_CHECKER, { name: textClassifier.name, check }];
 }
 
 async function runJob(request: Request, options: JobOptions, report: Report, controller: AbortController) {
@@ -138,7 +149,10 @@ async function runJob(request: Request, options: JobOptions, report: Report, con
     video: globalThis,
     available: availableParts(),
     safety: textCheckers(options, ort),
-    openPictures: () => openPictureModel(httpFolder(new URL('../frames-check/', modelFolder).href), ort),
+    openPictures: async () => {
+      const { openPictureModel } = await import('../src/safety/pictures');
+      return openPictureModel(httpFolder(new URL('../frames-check/', modelFolder).href), ort);
+    },
     expansion: expansionEngines(options, report),
     budgetBytes,
     now: () => performance.now(),

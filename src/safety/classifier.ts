@@ -7,9 +7,6 @@ import { createWordPiece } from './wordpiece';
 
 /** A text classifier of the caller's: an ONNX sequence classifier of BERT's family with its tokenizer, on the CPU. */
 
-/** Turns a text into ids with the special tokens of its model, such as `[CLS]`. */
-export type Encode = (text: string) => readonly number[];
-
 /** Largest file that is read whole. */
 const MAX_BYTES = 1024 * 1024 * 1024;
 

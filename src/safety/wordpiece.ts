@@ -1,7 +1,9 @@
 import { ZoetropeError } from '../errors';
-import type { Encode } from './classifier';
 
 /** The WordPiece tokenizer of BERT's family (BERT, DistilBERT, MiniLM), as `tokenizers` 0.22 runs its tokenizer.json. Pure. */
+
+/** Turns a text into ids with the special tokens of its model round them. */
+export type Encode = (text: string) => readonly number[];
 
 interface WordPieceJson {
   model: {
