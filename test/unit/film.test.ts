@@ -2,6 +2,14 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { flowDouble } from '../../kernels/flow-double';
+import { flowResidual } from '../../kernels/flow-residual';
+import { flowSlice } from '../../kernels/flow-slice';
+import { pyramidConv } from '../../kernels/pyramid-conv';
+import { pyramidPool } from '../../kernels/pyramid-pool';
+import { tileOutput } from '../../kernels/tile-output';
+import { tilePicture } from '../../kernels/tile-picture';
+import { warpSlice } from '../../kernels/warp-slice';
 import { importFilm } from '../../src/checkpoint/film';
 import { readHeader } from '../../src/checkpoint/safetensors';
 import { diskFolder } from '../../src/cli/files';
@@ -324,5 +332,55 @@ describe('zoetrope import', () => {
 
   it('refuses what belongs to a model', async () => {
     await expect(run('--name', 'Mine')).rejects.toMatchObject({ code: 'bad-request' });
+  });
+});
+
+describe('the plans refuse', () => {
+  const type = 'f32' as const;
+  const conv = { type, size: [8, 8], kernel: 3, into: 8, out: 8, slice: [16, 8], slope: 0.2 } as const;
+  const pool = { type, size: [4, 4], channels: 8, slice: [16, 8] } as const;
+  const warp = { type, size: [4, 4], channels: 8, slice: [16, 8], scale: 1 } as const;
+  const picture = { type, frames: 2, frame: 1, from: [4, 4], at: [-1, 0], size: [8, 8] } as const;
+  const output = {
+    type,
+    from: [8, 8],
+    into: 8,
+    fromAt: [1, 2],
+    size: [7, 6],
+    to: [9, 9],
+    toAt: [2, 3],
+    fade: [3, 4, 6, 0],
+  } as const;
+
+  it('nothing that fits', () => {
+    pyramidConv.plan(conv);
+    pyramidPool.plan(pool);
+    warpSlice.plan(warp);
+    tilePicture.plan(picture);
+    tileOutput.plan(output);
+    flowSlice.plan({ type, size: [1, 1], slice: [8, 4], time: 0.5 });
+    flowDouble.plan({ size: [2, 2] });
+    flowResidual.plan({ type, size: [1, 1], into: 4, first: true });
+  });
+
+  it.each<[string, () => unknown]>([
+    ['channels that do not come in fours', () => pyramidConv.plan({ ...conv, into: 6 })],
+    ['channels that y does not have', () => pyramidConv.plan({ ...conv, slice: [16, 12] })],
+    ['rows that y does not have', () => pyramidConv.plan({ ...conv, rows: [4, 9] })],
+    ['rows that begin inside a square', () => pyramidConv.plan({ ...conv, rows: [2, 8] })],
+    ['no rows', () => pyramidConv.plan({ ...conv, rows: [4, 4] })],
+    ['odd sides of a doubled picture', () => pyramidConv.plan({ ...conv, kernel: 2, size: [7, 8] })],
+    ['channels that x does not have', () => pyramidPool.plan({ ...pool, slice: [16, 12] })],
+    ['a pool of no pixels', () => pyramidPool.plan({ ...pool, size: [0, 4] })],
+    ['a warp beyond y', () => warpSlice.plan({ ...warp, slice: [12, 8] })],
+    ['flows beyond y', () => flowSlice.plan({ type, size: [1, 1], slice: [8, 8], time: 0.5 })],
+    ['odd sides of a doubled flow', () => flowDouble.plan({ size: [2, 3] })],
+    ['a predictor’s odd channels', () => flowResidual.plan({ type, size: [1, 1], into: 6, first: true })],
+    ['a frame that is not there', () => tilePicture.plan({ ...picture, frame: 2 })],
+    ['a rectangle beyond x', () => tileOutput.plan({ ...output, fromAt: [2, 2] })],
+    ['a rectangle beyond the frame', () => tileOutput.plan({ ...output, toAt: [3, 3] })],
+    ['fades that meet', () => tileOutput.plan({ ...output, fade: [4, 4, 6, 0] })],
+  ])('%s', (_, plan) => {
+    expect(plan).toThrowError(expect.objectContaining({ code: 'internal' }));
   });
 });
