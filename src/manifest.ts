@@ -94,7 +94,7 @@ export interface RangedTensorSource extends TensorSource {
 /** A file that is being written. Throws `unreadable-source` when the disk refuses. */
 export interface FileSink {
   /**
-   * Writes at a position; positions may come in any order and are each written once. The bytes may be reused after it
+   * Writes at a position, in any order, and over what is there when an import continues. The bytes may be reused after it
    * resolves.
    */
   write(position: number, bytes: Uint8Array): Promise<void>;
