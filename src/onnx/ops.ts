@@ -1,5 +1,5 @@
 import { ZoetropeError } from '../errors';
-import type { Attribute, DType, Signature, Value } from './graph';
+import type { Attribute, Signature, Value } from './graph';
 
 /**
  * ONNX operators as functions from values to values. Types and shapes are checked at the call, so a stack trace names
@@ -42,16 +42,12 @@ export const add = (a: Value, b: Value): Value => elementwise('Add', a, b);
 export const sub = (a: Value, b: Value): Value => elementwise('Sub', a, b);
 /** a * b, broadcast. */
 export const mul = (a: Value, b: Value): Value => elementwise('Mul', a, b);
-/** a / b, broadcast. */
-export const div = (a: Value, b: Value): Value => elementwise('Div', a, b);
 
 const unary = (type: string, x: Value, attributes?: Record<string, Attribute>): Value =>
   one(type, [x], { dtype: x.dtype, shape: x.shape }, attributes);
 
 /** Logistic function. */
 export const sigmoid = (x: Value): Value => unary('Sigmoid', x);
-/** Square root. */
-export const sqrt = (x: Value): Value => unary('Sqrt', x);
 /** x * sigmoid(x). */
 export const silu = (x: Value): Value => mul(x, sigmoid(x));
 /**
@@ -221,28 +217,6 @@ export const clip = (x: Value, min: number, max: number): Value =>
 export function averagePictures(x: Value): Value {
   if (x.shape.length !== 4) fail('GlobalAveragePool', `[${x.shape}] is not NCHW`);
   return one('GlobalAveragePool', [x], { dtype: x.dtype, shape: [x.shape[0]!, x.shape[1]!, 1, 1] });
-}
-
-/** Doubles height and width of NCHW by repeating pixels. */
-export function upsampleNearest(x: Value): Value {
-  if (x.shape.length !== 4) fail('Resize', `[${x.shape}] is not NCHW`);
-  const [batch, channels, height, width] = x.shape;
-  return one(
-    'Resize',
-    [x, null, x.graph.floats([1, 1, 2, 2])],
-    { dtype: x.dtype, shape: [batch!, channels!, height! * 2, width! * 2] },
-    {
-      mode: 'nearest',
-      coordinate_transformation_mode: 'asymmetric',
-      nearest_mode: 'floor',
-    },
-  );
-}
-
-/** Converts the element type. */
-export function cast(x: Value, dtype: DType): Value {
-  const code = { float32: 1, uint8: 2, int32: 6, int64: 7, bool: 9, float16: 10 }[dtype];
-  return one('Cast', [x], { dtype, shape: x.shape }, { to: code });
 }
 
 /** A linear layer's weight as graph inputs: torch's [rows, columns] matrix, plain or in quantised blocks. */

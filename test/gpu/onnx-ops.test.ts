@@ -113,14 +113,10 @@ describe('elementwise operators', () => {
   it.each(SHAPES)('broadcast %j and %j', async (first, second, shape) => {
     const a = floats(1, first);
     const b = floats(2, second);
-    b.data.forEach((value, i) => {
-      b.data[i] = value + 3 * Math.sign(value); // away from zero, so that the quotient has no pole
-    });
     const out = await run({ a, b }, (input) => ({
       add: ops.add(input('a'), input('b')),
       sub: ops.sub(input('a'), input('b')),
       mul: ops.mul(input('a'), input('b')),
-      div: ops.div(input('a'), input('b')),
     }));
     expectSame(
       out.add!,
@@ -140,24 +136,16 @@ describe('elementwise operators', () => {
       ELEMENTWISE,
       'mul',
     );
-    expectSame(
-      out.div!,
-      reference.binary(a, b, shape, (x, y) => x / y),
-      ELEMENTWISE,
-      'div',
-    );
   });
 
   it.each([
     ['near zero', floats(3, [11, 13], 4)],
     ['far from zero', { shape: [10], data: Float32Array.of(0, -0, 30, -30, 100, -100, 1000, -1000, 1e-6, -1e-6) }],
-  ])('sigmoid, silu, geluTanh and sqrt %s', async (_, x) => {
-    const positive = { shape: x.shape, data: x.data.map(Math.abs) };
-    const out = await run({ x, positive }, (input) => ({
+  ])('sigmoid, silu and geluTanh %s', async (_, x) => {
+    const out = await run({ x }, (input) => ({
       sigmoid: ops.sigmoid(input('x')),
       silu: ops.silu(input('x')),
       gelu: ops.geluTanh(input('x')),
-      sqrt: ops.sqrt(input('positive')),
     }));
     expectSame(out.sigmoid!, reference.map(x, reference.sigmoid), TRANSCENDENTAL, 'sigmoid');
     expectSame(
@@ -167,7 +155,6 @@ describe('elementwise operators', () => {
       'silu',
     );
     expectSame(out.gelu!, reference.map(x, reference.geluTanh), TRANSCENDENTAL, 'geluTanh');
-    expectSame(out.sqrt!, reference.map(positive, Math.sqrt), ELEMENTWISE, 'sqrt');
   });
 });
 
@@ -222,12 +209,6 @@ describe('rearrangements', () => {
     const indices = { shape: [2, 4], data: Int32Array.of(8, 0, 3, 3, 1, 7, 0, 5) };
     const out = await run({ table, indices }, (input) => ({ y: ops.gather(input('table'), input('indices')) }));
     expectSame(out.y!, reference.gather(table, indices), EXACT, 'gather');
-  });
-
-  it('upsampleNearest', async () => {
-    const x = floats(11, [2, 3, 3, 5]);
-    const out = await run({ x }, (input) => ({ y: ops.upsampleNearest(input('x')) }));
-    expectSame(out.y!, reference.upsampleNearest(x), EXACT, 'upsampleNearest');
   });
 });
 

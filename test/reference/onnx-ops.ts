@@ -165,13 +165,6 @@ export function conv2d(x: Array64, weight: Array64, bias: ArrayLike<number>, pad
   });
 }
 
-export const upsampleNearest = (x: Array64) => {
-  const [batch, channels, height, width] = x.shape as [number, number, number, number];
-  return generate([batch, channels, height * 2, width * 2], ([n, c, row, column]) =>
-    at(x, [n!, c!, Math.floor(row! / 2), Math.floor(column! / 2)]),
-  );
-};
-
 export const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 export const geluTanh = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 
