@@ -50,7 +50,8 @@ describe('the official client against the engine of a page', () => {
     chromium = await openChromium({ '/client/': scratch });
     page = await chromium.open();
     page.on('request', (request) => {
-      const { protocol, host } = new URL(request.url());
+      const { protocol, host, pathname } = new URL(request.url());
+      fetched.add(pathname);
       if (protocol.startsWith('http') && host !== new URL(chromium.url).host) strays.push(request.url());
     });
     await page.evaluate(async () => {
@@ -70,6 +71,7 @@ describe('the official client against the engine of a page', () => {
 
   /** Requests that left the site. */
   const strays: string[] = [];
+  const fetched = new Set<string>();
 
   it('runs the code of the published example after fal.config', async () => {
     const seen = await page.evaluate(
@@ -153,7 +155,7 @@ describe('the official client against the engine of a page', () => {
     });
   });
 
-  it('expands checked prompts by the page’s function, else by rules, and answers with the prompt that was used', async () => {
+  it('expands checked prompts by the page’s function, else by rules, and answers with the prompt used; looks at frames', async () => {
     const long =
       'Daylight, soft light, wide shot. A red circle moves slowly to the right on a black background, and it keeps its size.';
     const seen = await page.evaluate(
@@ -162,7 +164,7 @@ describe('the official client against the engine of a page', () => {
         const run = () =>
           opened.generate(
             { ...quick, enable_prompt_expansion: true, enable_safety_checker: true },
-            { onLog: ({ message }) => void logs.push(message), rgb24: true },
+            { onLog: ({ message }) => void logs.push(message), rgb24: true, checkOutput: true },
           );
         globalThis.expand = async () => `Prompt: "${text}"`;
         const first = await run();
@@ -179,6 +181,7 @@ describe('the official client against the engine of a page', () => {
       },
       [QUICK, long] as const,
     );
+    expect(fetched).toContain('/models/frames-check/group1-shard2of2'); // by the frames' check
     expect(seen.prompts[0]).toBe(long);
     expect(seen.prompts[1]).toMatch(/^Daylight, .* a red circle\. /);
     expect(seen.prompts[2]).toBe('a red circle');
