@@ -17,6 +17,7 @@ export interface Advice {
 const WORDS: Partial<Record<ZoetropeErrorCode, { title: string; steps: string[] }>> = {
   'bad-request': { title: 'Some settings cannot be used', steps: [] },
   'missing-component': { title: 'The model lacks a part', steps: [] },
+  'content-policy-violation': { title: 'The prompt was refused', steps: [] },
   'unsupported-device': {
     title: 'No usable WebGPU here',
     steps: [
