@@ -11,6 +11,7 @@ import {
 } from '../manifest';
 import type { PartManifest } from '../part';
 import { filmConfig, filmShapes } from '../part/film';
+import { writePartManifest } from './part-manifest';
 import { openSafetensors } from './safetensors';
 import { ShardWriter } from './shard';
 
@@ -110,20 +111,5 @@ export async function importFilm(options: FilmImportOptions): Promise<PartManife
   const { config, entries } = planShard(source, names, what);
   await sink.remove(MANIFEST_FILE);
   const shard = await writeShard(options, source, names, entries);
-  const manifest: PartManifest = {
-    format: 1,
-    part: 'film',
-    name: config.name,
-    license: license ?? 'unknown',
-    files: [shard],
-  };
-  throwIfAborted(signal);
-  const lines = Object.entries(manifest).map(([key, value]) => `${JSON.stringify(key)}: ${JSON.stringify(value)}`);
-  const target = await sink.create(MANIFEST_FILE);
-  try {
-    await target.write(0, new TextEncoder().encode(`{\n${lines.join(',\n')}\n}\n`));
-  } finally {
-    await target.close();
-  }
-  return manifest;
+  return writePartManifest(sink, { part: 'film', name: config.name, license }, shard, signal);
 }

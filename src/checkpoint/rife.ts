@@ -3,6 +3,7 @@ import { encodeF16, floatBytes } from '../floats';
 import { type ByteSource, type FolderSink, MANIFEST_FILE, type ManifestFile, type TensorEntry } from '../manifest';
 import { type PartManifest, RIFE_46, type RifeConfig, rifeShapes } from '../part';
 import { type NcnnLayer, type NcnnRecord, ncnnInteger, readNcnn } from './ncnn';
+import { writePartManifest } from './part-manifest';
 import { ShardWriter } from './shard';
 
 /** What ncnn's graph of RIFE 4.6 has of each type of layer. */
@@ -134,20 +135,5 @@ export async function importRife({ param, bin, sink, license, signal }: RifeImpo
   checkGraph(layers, records, config);
   await sink.remove(MANIFEST_FILE);
   const file = await writeShard(sink, config, records, signal);
-  const manifest: PartManifest = {
-    format: 1,
-    part: 'rife',
-    name: config.name,
-    license: license ?? 'unknown',
-    files: [file],
-  };
-  throwIfAborted(signal);
-  const lines = Object.entries(manifest).map(([key, value]) => `${JSON.stringify(key)}: ${JSON.stringify(value)}`);
-  const target = await sink.create(MANIFEST_FILE);
-  try {
-    await target.write(0, new TextEncoder().encode(`{\n${lines.join(',\n')}\n}\n`));
-  } finally {
-    await target.close();
-  }
-  return manifest;
+  return writePartManifest(sink, { part: 'rife', name: config.name, license }, file, signal);
 }

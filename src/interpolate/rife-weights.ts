@@ -1,9 +1,10 @@
-import { throwIfAborted, ZoetropeError } from '../errors';
-import { decodeFloats, encodeF16, isFloatDtype } from '../floats';
+import { ZoetropeError } from '../errors';
+import { encodeF16 } from '../floats';
 import type { Gpu } from '../gpu/device';
 import type { GpuTensor } from '../gpu/memory';
-import { checkTensors, type TensorSource } from '../manifest';
+import type { TensorSource } from '../manifest';
 import { type RifeConfig, rifeConfig, rifeShapes } from '../part';
+import { loadConvs } from './conv-weights';
 
 /** A convolution's weights, packed as its kernel takes them. */
 export interface RifeConv {
@@ -116,23 +117,5 @@ export async function loadRife(
 ): Promise<RifeWeights> {
   const config = rifeConfig(source.entries);
   const shapes = rifeShapes(config);
-  checkTensors(source.entries, shapes, config.name);
-  const weights = new RifeWeights(gpu, config, type);
-  const read = async (name: string): Promise<Float32Array> => {
-    throwIfAborted(signal);
-    const { dtype } = source.entries.get(name)!;
-    if (isFloatDtype(dtype)) return decodeFloats(await source.read(name), dtype);
-    throw new ZoetropeError('bad-checkpoint', `Tensor "${name}" of ${config.name} has type ${dtype}. Import it again.`);
-  };
-  try {
-    for (const [name, shape] of shapes) {
-      if (!name.endsWith('.weight')) continue;
-      const conv = name.slice(0, -'.weight'.length);
-      weights.add(conv, await read(name), shape, await read(`${conv}.bias`));
-    }
-    return weights;
-  } catch (error) {
-    weights[Symbol.dispose]();
-    throw error;
-  }
+  return loadConvs(source, shapes, config.name, new RifeWeights(gpu, config, type), signal);
 }
