@@ -3,7 +3,7 @@ import { type DitConfig, ditShapes, type Shapes, type Umt5Config, umt5Shapes } f
 import { Activations, type DitPlan } from '../../src/diffusion/activations';
 import { DitSessions } from '../../src/diffusion/block-graphs';
 import { predictVelocity } from '../../src/diffusion/dit';
-import { encodeTextKeys } from '../../src/diffusion/text-keys';
+import { encodeTextKeys, type TextEmbedding } from '../../src/diffusion/text-keys';
 import { Scope } from '../../src/gpu/memory';
 import { residentBlocks, Weights } from '../../src/gpu/weights';
 import { planDit } from '../../src/plan';
@@ -68,9 +68,13 @@ describe('transformer', () => {
   ]);
   const shape = [16, 3, 6, 8];
 
-  /** Velocities of one or two branches, with the sequence and the heads cut as `cut` says. */
+  /** Two prompts of different length: the reference's, and another. */
+  const CAT = { rows: 7, values: fill('context', 2, 0, 7 * 64) };
+  const DOG = { rows: 20, values: fill('other', 2, 0, 20 * 64) };
+
+  /** Velocities of a branch for each prompt, with the sequence and the heads cut as `cut` says. */
   async function velocities(
-    branches: number,
+    texts: TextEmbedding[],
     cut: (plan: DitPlan) => DitPlan = (plan) => plan,
     maxBindingBytes = 2 ** 27,
   ): Promise<Float32Array[]> {
@@ -81,22 +85,14 @@ describe('transformer', () => {
     using scope = new Scope();
     try {
       const weights = scope.own(await Weights.upload(gpu, source, { maxBindingBytes }));
-      const activations = scope.own(new Activations(gpu, config, plan, branches));
-      const text = { rows: 7, values: fill('context', 2, 0, 7 * 64) };
+      const activations = scope.own(new Activations(gpu, config, plan, texts.length));
       const expert = residentBlocks(weights, 'blocks.');
-      const [keys] = await encodeTextKeys(gpu, sessions, expert, [text], 'f32');
-      scope.own(keys!);
+      const keys = await encodeTextKeys(gpu, sessions, expert, texts, 'f32');
+      for (const prompt of keys) scope.own(prompt);
       const x = scope.own(gpu.memory.upload('x', 'float32', shape, fill('x', 4, 0, 16 * 3 * 6 * 8)));
-      const out = Array.from({ length: branches }, () => scope.own(gpu.memory.tensor('v', 'float32', shape)));
+      const out = texts.map(() => scope.own(gpu.memory.tensor('v', 'float32', shape)));
       const host = { gpu, sessions, plan, activations };
-      await predictVelocity(
-        host,
-        expert,
-        x,
-        937,
-        out.map(() => keys!),
-        out,
-      );
+      await predictVelocity(host, expert, x, 937, keys, out);
       return await Promise.all(out.map((tensor) => gpu.memory.readFloats(tensor)));
     } finally {
       await sessions.release();
@@ -105,23 +101,24 @@ describe('transformer', () => {
 
   it('gives the official velocity, and leaves no buffer behind', async () => {
     const before = test.gpu.memory.liveBytes;
-    const [velocity] = await velocities(1);
+    const [velocity] = await velocities([CAT]);
     expectValues(velocity!, [-1.04209, 2.07747, -1.42767, 1.38116, 2.07634, 1.69759, -0.502097, 0.918113]);
     expectValues(velocity!.subarray(-4), [-2.36419, -0.619419, -0.97858, 1.50103]);
     expectValues(statistics(velocity!), [-0.08553133, 1.553615, 5.100963]);
     expect(test.gpu.memory.liveBytes).toBe(before);
   });
 
-  it('gives every branch the same bits when their prompts are equal, though block 0 attends once', async () => {
-    const [alone] = await velocities(1);
-    const [first, second] = await velocities(2);
-    expect(first).toEqual(alone);
-    expect(second).toEqual(alone);
+  it('gives each branch the bits that its prompt gives alone, though block 0 attends once for both', async () => {
+    const [cat] = await velocities([CAT]);
+    const [dog] = await velocities([DOG]);
+    expect(dog).not.toEqual(cat);
+    expect(await velocities([CAT, DOG])).toEqual([cat, dog]);
+    expect(await velocities([DOG, CAT])).toEqual([dog, cat]);
   });
 
   it('gives the same bits however tokens and heads are cut', async () => {
-    const [whole] = await velocities(1);
-    const [cut] = await velocities(1, (plan) => ({
+    const [whole] = await velocities([CAT]);
+    const [cut] = await velocities([CAT], (plan) => ({
       ...plan,
       chunks: [
         { index: 0, begin: 0, tokens: 17 },
@@ -139,7 +136,7 @@ describe('transformer', () => {
 
   it('gives the official velocity with matrices split by rows', async () => {
     // 256×256 float32 take 262,144 bytes, the patch embedding 65,536.
-    const [velocity] = await velocities(1, (plan) => plan, 100_000);
+    const [velocity] = await velocities([CAT], (plan) => plan, 100_000);
     expectValues(velocity!, [-1.04209, 2.07747, -1.42767, 1.38116, 2.07634, 1.69759, -0.502097, 0.918113]);
     expectValues(statistics(velocity!), [-0.08553133, 1.553615, 5.100963]);
   });
