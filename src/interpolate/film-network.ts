@@ -17,8 +17,8 @@ import {
   filmPredictor,
   filmStageChannels,
 } from '../part/film';
-import { levelSize, type Size } from './film-tiles';
-import { type FilmWeights, filmFusionLayout } from './film-weights';
+import { filmFusionLayout, levelSize, type Size } from './film-tiles';
+import type { FilmWeights } from './film-weights';
 
 /**
  * Multiply-adds that may be in one dispatch, and queued before they are waited for, so that a cancel takes effect soon and no

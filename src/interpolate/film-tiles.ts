@@ -1,13 +1,15 @@
 import { ZoetropeError } from '../errors';
 import {
+  FILM_FLOW_CONVS,
   FILM_FUSION_LEVELS,
   FILM_LEVELS,
   FILM_MULTIPLE,
   type FilmConfig,
   filmFeatures,
   filmFlowFilters,
+  filmShapes,
 } from '../part/film';
-import { filmFusionLayout } from './film-weights';
+import { type FilmStep, filmSchedule } from './film-schedule';
 
 /** Pixels [height, width]. */
 export type Size = readonly [height: number, width: number];
@@ -96,6 +98,25 @@ export function filmTiles([height, width]: Size, tile: Size): FilmTile[] {
   );
 }
 
+/**
+ * Layout of what the fusion reads at a level: picture (3, and one of zeros), features, the same of the other frame, both flows, and behind
+ * them `more` channels of the coarser level.
+ */
+export function filmFusionLayout(
+  config: FilmConfig,
+  level: number,
+  more: number,
+): {
+  features: readonly [number, number];
+  pictures: readonly [number, number];
+  flows: number;
+  more: number;
+  total: number;
+} {
+  const own = 4 + filmFeatures(config, level);
+  return { pictures: [0, own], features: [4, own + 4], flows: 2 * own, more: 2 * own + 4, total: 2 * own + 4 + more };
+}
+
 /** Bytes of a picture of a level with its border. */
 function bordered(size: Size, level: number, channels: number, elementBytes: number): number {
   const [height, width] = levelSize(size, level);
@@ -151,6 +172,72 @@ export function filmMemory(config: FilmConfig, size: Size, type: 'f16' | 'f32'):
   return { pictureBytes, scratchBytes: Math.max(...predictor, ...fusion), bindingBytes: Math.max(...largest) };
 }
 
+/** What FILM holds for a clip, as the ledger counts it. */
+export interface FilmBytes {
+  /** While the next frame is decoded: the picture of the last one. */
+  waiting: number;
+  /** At most while it makes the frames between two. */
+  working: number;
+  /** Largest tensor, weights aside. */
+  largest: number;
+}
+
+/** Frames that are in the making at once: each waits for those that are made between it and its neighbours. */
+function depth(step: FilmStep | undefined): number {
+  return step ? 1 + Math.max(depth(step.before), depth(step.after)) : 0;
+}
+
+/**
+ * Bytes for clips of `frame`, in runs of `tile` pixels, with `count` frames between two. Follows `Film` and `retime`.
+ * @param count 1 to 4.
+ */
+export function filmBytes(config: FilmConfig, frame: Size, tile: Size, type: 'f16' | 'f32', count: number): FilmBytes {
+  const { pictureBytes, scratchBytes, bindingBytes } = filmMemory(config, tile, type);
+  const frameBytes = Math.ceil((3 * 4 * frame[0] * frame[1]) / 16) * 16;
+  const whole = padded(frame[0]) <= tile[0] && padded(frame[1]) <= tile[1];
+  // Where it runs in tiles a picture is the frame itself, and both pyramids are made for each run.
+  const waiting = whole ? pictureBytes : frameBytes;
+  const made = depth(filmSchedule(count));
+  const working = (1 + made) * waiting + made * frameBytes + (whole ? 0 : 2 * pictureBytes) + scratchBytes;
+  return { waiting, working, largest: Math.max(bindingBytes, frameBytes) };
+}
+
+/** Bytes of the weights, packed as `FilmWeights` packs them: half floats but for biases and last layers. */
+export function filmWeightBytes(config: FilmConfig, type: 'f16' | 'f32'): number {
+  const roundUp = (channels: number) => Math.ceil(channels / 4) * 4;
+  let total = 0;
+  for (const [name, [out, into, kernel]] of filmShapes(config)) {
+    if (!name.endsWith('.weight')) continue;
+    const flow = name.startsWith('predict_flow.') && name.endsWith(`.${FILM_FLOW_CONVS + 1}.0.weight`);
+    const columns = flow ? 2 : name.startsWith('fuse.output_conv') ? 4 : undefined;
+    const wide = columns ?? roundUp(out!);
+    const element = columns === undefined ? ELEMENT_BYTES[type] : 4;
+    total += filmInputs(config, name, into!) * kernel! ** 2 * wide * element + 4 * wide;
+  }
+  return total;
+}
+
+/** Channels that a convolution reads in our layout, gaps included. */
+function filmInputs(config: FilmConfig, name: string, into: number): number {
+  const fused = /^fuse\.convs\.(\d)\.(\d)\./.exec(name);
+  const level = fused ? FILM_FUSION_LEVELS - 2 - Number(fused[1]) : 0;
+  if (fused?.[2] === '1') return filmFusionLayout(config, level, config.filters * 2 ** level).total;
+  if (fused?.[2] === '0' && level === FILM_FUSION_LEVELS - 2) return filmFusionLayout(config, level + 1, 0).total;
+  return Math.ceil(into / 4) * 4;
+}
+
+/** Every size that the network may run on, largest first: the whole frame, extended to multiples of 64, then tiles of it. */
+export function filmTileSizes([height, width]: Size): Size[] {
+  const whole: Size = [padded(height), padded(width)];
+  const sizes: Size[] = [];
+  for (let side = Math.max(...whole); side > 0; side -= FILM_MULTIPLE) {
+    const tile: Size = [Math.min(whole[0], side), Math.min(whole[1], side)];
+    if (tile.some((length, axis) => length < whole[axis]! && length < MIN_TILE)) break;
+    sizes.push(tile);
+  }
+  return sizes;
+}
+
 /** What a device allows. */
 export interface FilmLimits {
   /** Bytes of one tensor. */
@@ -166,9 +253,7 @@ export interface FilmLimits {
 export function chooseFilmTile(config: FilmConfig, frame: Size, type: 'f16' | 'f32', limits: FilmLimits): Size {
   const whole: Size = [padded(frame[0]), padded(frame[1])];
   let least = 0;
-  for (let side = Math.max(...whole); side > 0; side -= FILM_MULTIPLE) {
-    const tile: Size = [Math.min(whole[0], side), Math.min(whole[1], side)];
-    if (tile.some((length, axis) => length < whole[axis]! && length < MIN_TILE)) break;
+  for (const tile of filmTileSizes(frame)) {
     const { pictureBytes, scratchBytes, bindingBytes } = filmMemory(config, tile, type);
     // A tile's pyramids are made for each run, so only two are held.
     const pictures = tile.every((length, axis) => length === whole[axis]) ? PICTURES : 2;

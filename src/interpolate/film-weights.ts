@@ -12,6 +12,7 @@ import {
   filmShapes,
 } from '../part/film';
 import { loadConvs } from './conv-weights';
+import { filmFusionLayout } from './film-tiles';
 
 /** A convolution's weights, packed as its kernel takes them. */
 export interface FilmConv {
@@ -36,25 +37,6 @@ const roundUp = (count: number) => Math.ceil(count / 4) * 4;
 /** Channels that lie as torch has them. */
 function plain(count: number): Channels {
   return { places: Array.from({ length: count }, (_, i) => i), total: roundUp(count) };
-}
-
-/**
- * Layout of what the fusion reads at a level: picture (3, and one of zeros), features, the same of the other frame, both flows, and behind
- * them `more` channels of the coarser level.
- */
-export function filmFusionLayout(
-  config: FilmConfig,
-  level: number,
-  more: number,
-): {
-  features: readonly [number, number];
-  pictures: readonly [number, number];
-  flows: number;
-  more: number;
-  total: number;
-} {
-  const own = 4 + filmFeatures(config, level);
-  return { pictures: [0, own], features: [4, own + 4], flows: 2 * own, more: 2 * own + 4, total: 2 * own + 4 + more };
 }
 
 /** Torch's order of the same channels: no zeros behind the pictures. */

@@ -23,6 +23,8 @@ export interface FilmOptions {
   signal?: AbortSignal | undefined;
   /** Bytes that the network may take beside weights and frames; it runs in tiles where a frame takes more. Default 3 GiB. */
   budgetBytes?: number | undefined;
+  /** Pixels that the network runs on, one of `filmTileSizes`. Default: the largest for the budget. */
+  tile?: Size | undefined;
   /** Sees `features N` of the first picture, and `forward N` and `backward N` flows, from the finest level 0 on. Called between dispatches. */
   tap?: ((name: string, tensor: GpuTensor) => Promise<void>) | undefined;
 }
@@ -32,7 +34,7 @@ export type FilmPicture = Disposable & ({ pyramid: FilmPyramid } | { rgb: GpuTen
 
 /** FILM for clips of any size. */
 export function filmModel(gpu: Gpu, weights: FilmWeights): InterpolatorModel {
-  return { start: (width, height, signal) => new Film(gpu, weights, { width, height, signal }) };
+  return { start: (width, height, signal, tile) => new Film(gpu, weights, { width, height, signal, tile }) };
 }
 
 /** FILM on frames of one size. Tensors are made when they are needed, so it holds none between its calls. */
@@ -47,11 +49,11 @@ export class Film implements Interpolator<FilmPicture> {
     private readonly weights: FilmWeights,
     private readonly options: FilmOptions,
   ) {
-    const { width, height, signal, budgetBytes = FILM_BUDGET_BYTES } = options;
+    const { width, height, signal, tile, budgetBytes = FILM_BUDGET_BYTES } = options;
     const { maxStorageBufferBindingSize, maxBufferSize } = gpu.device.limits;
     const bindingBytes = Math.min(maxStorageBufferBindingSize, maxBufferSize);
     this.frame = [height, width];
-    this.tile = chooseFilmTile(weights.config, this.frame, weights.type, { bindingBytes, budgetBytes });
+    this.tile = tile ?? chooseFilmTile(weights.config, this.frame, weights.type, { bindingBytes, budgetBytes });
     this.tiles = filmTiles(this.frame, this.tile);
     this.network = new FilmNetwork(gpu, weights, this.tile, signal);
   }

@@ -24,6 +24,9 @@ export interface Interpolator<Prepared extends Disposable = Disposable> extends 
 
 /** A network on the GPU, ready for clips of any size. */
 export interface InterpolatorModel {
-  /** @param signal looked at between any two dispatches. */
-  start(width: number, height: number, signal?: AbortSignal): Interpolator;
+  /**
+   * @param signal looked at between any two dispatches.
+   * @param tile pixels [height, width] of a run, for networks that run in tiles. Default: chosen by the network.
+   */
+  start(width: number, height: number, signal?: AbortSignal, tile?: readonly [number, number]): Interpolator;
 }
