@@ -1,10 +1,10 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import type { Page } from 'playwright-core';
-import { build } from 'vite';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Chromium, openChromium } from '../harness/chromium';
+import { type BuiltModule, buildModule } from '../harness/build-module';
+import { type Chromium, demoModel, openChromium } from '../harness/chromium';
 
 type Official = typeof import('../harness/fal-client');
 
@@ -30,24 +30,44 @@ const QUICK = {
 /** One that is still running when it is cancelled. */
 const LONG = { ...QUICK, num_inference_steps: 40 };
 
+/** What the endpoint's page shows as its example, https://fal.ai/models/fal-ai/wan/v2.2-a14b/text-to-video/api, read there in 2026. */
+const EXAMPLE = `
+const result = await fal.subscribe("fal-ai/wan/v2.2-a14b/text-to-video", {
+  input: {
+    prompt: "A close-up of a young woman smiling gently in the rain, raindrops glistening on her face and eyelashes. The video captures the delicate details of her expression and the water droplets, with soft light reflecting off her skin in the rainy atmosphere."
+  },
+  logs: true,
+  onQueueUpdate: (update) => {
+    if (update.status === "IN_PROGRESS") {
+      update.logs.map((log) => log.message).forEach(console.log);
+    }
+  },
+});
+console.log(result.data);
+console.log(result.requestId);
+`;
+
+/** The demo model offering 32 by 32 pixels for every size: 81 frames in 27 steps, as the example leaves them, in half a minute. */
+function smallModel(): { folder: string } & Disposable {
+  const folder = mkdtempSync(join(tmpdir(), 'zoetrope-small-'));
+  cpSync(demoModel, join(folder, 'small'), { recursive: true });
+  const path = join(folder, 'small/zoetrope.json');
+  const manifest = JSON.parse(readFileSync(path, 'utf8'));
+  for (const label of Object.keys(manifest.sizes)) {
+    for (const aspect of Object.keys(manifest.sizes[label])) manifest.sizes[label][aspect] = [32, 32];
+  }
+  writeFileSync(path, JSON.stringify(manifest));
+  return { folder, [Symbol.dispose]: () => rmSync(folder, { recursive: true }) };
+}
+
 describe('the official client against the engine of a page', () => {
-  let scratch: string;
+  let client: BuiltModule;
   let chromium: Chromium;
   let page: Page;
 
   beforeAll(async () => {
-    scratch = mkdtempSync(join(tmpdir(), 'zoetrope-fal-'));
-    await build({
-      configFile: false,
-      logLevel: 'warn',
-      publicDir: false,
-      build: {
-        outDir: scratch,
-        emptyOutDir: true,
-        lib: { entry: resolve(import.meta.dirname, '../harness/fal-client.ts'), formats: ['es'], fileName: 'client' },
-      },
-    });
-    chromium = await openChromium({ '/client/': scratch });
+    client = await buildModule('fal-client');
+    chromium = await openChromium({ '/client/': client.folder });
     page = await chromium.open();
     page.on('request', (request) => {
       const { protocol, host, pathname } = new URL(request.url());
@@ -58,7 +78,7 @@ describe('the official client against the engine of a page', () => {
       globalThis.opened = await zoetrope.load({ model: '/models/demo/', expandPrompt: () => globalThis.expand() });
     });
     // A string, since the tests' compiler has its own way with imports.
-    await page.evaluate("import('/client/client.js').then((client) => { globalThis.official = client; })");
+    await page.evaluate("import('/client/module.js').then((client) => { globalThis.official = client; })");
     await page.evaluate(async () => {
       await zoetrope.serveFal(opened);
     });
@@ -66,14 +86,14 @@ describe('the official client against the engine of a page', () => {
 
   afterAll(async () => {
     await chromium?.close();
-    rmSync(scratch, { recursive: true });
+    client?.[Symbol.dispose]();
   });
 
   /** Requests that left the site. */
   const strays: string[] = [];
   const fetched = new Set<string>();
 
-  it('runs the code of the published example after fal.config', async () => {
+  it('subscribes with logs and updates', async () => {
     const seen = await page.evaluate(
       async ([endpoint, input]) => {
         const { fal } = official;
@@ -275,4 +295,70 @@ describe('the official client against the engine of a page', () => {
     expect([seen.cancelled, seen.other]).toEqual([202, 404]);
     expect(strays).toEqual([]);
   });
+});
+
+it('runs the code of the published example as it is, after fal.config', async () => {
+  using client = await buildModule('fal-client');
+  using model = smallModel();
+  const chromium = await openChromium({ '/client/': client.folder, '/others/': model.folder });
+  try {
+    const page = await chromium.open();
+    const lines: string[] = [];
+    page.on('console', (message) => lines.push(message.text()));
+    await page.evaluate(async () => {
+      await zoetrope.serveFal(await zoetrope.load({ model: '/others/small/' }));
+    });
+    const data = await page.evaluate(`(async () => {
+      const { fal } = await import('/client/module.js');
+      fal.config({ proxyUrl: '/api/fal/proxy' });
+      ${EXAMPLE}
+      const { video, request, timings } = result.data;
+      const { size, type } = await (await fetch(video.url)).blob();
+      return { size, type, request, seconds: timings.totalMs / 1000 };
+    })()`);
+    expect(data).toMatchObject({
+      type: 'video/mp4',
+      size: expect.toSatisfy((size) => size > 1000),
+      // The endpoint's defaults.
+      request: { num_frames: 81, frames_per_second: 16, num_inference_steps: 27, resolution: '720p', shift: 5 },
+    });
+    expect(lines.some((line) => line.startsWith('diffusion: step 27 of 27'))).toBe(true); // forEach gives index and array too
+    expect(lines.at(-1)).toMatch(/^[\w-]{36}$/);
+    console.log(`The published example took ${(data as { seconds: number }).seconds.toFixed(1)} s at 32 by 32 pixels`);
+  } finally {
+    await chromium.close();
+  }
+});
+
+it('answers a page without an engine from the page that has one', async () => {
+  using client = await buildModule('fal-client');
+  const chromium = await openChromium({ '/client/': client.folder });
+  try {
+    const context = await chromium.browser.newContext(); // a site's pages share their service worker
+    const [host, guest] = [await context.newPage(), await context.newPage()];
+    for (const page of [host, guest]) await page.goto(`${chromium.url}?idle`);
+    await host.evaluate(async () => {
+      await zoetrope.serveFal(await zoetrope.load({ model: '/models/demo/' }));
+    });
+    const ask = (page: Page, seed: number) =>
+      page.evaluate(`(async () => {
+        const { fal } = await import('/client/module.js');
+        fal.config({ proxyUrl: '/api/fal/proxy' });
+        const positions = [];
+        const { data } = await fal.subscribe('${ENDPOINT}', {
+          input: ${JSON.stringify({ ...QUICK, seed })},
+          pollInterval: 50,
+          onQueueUpdate: ({ queue_position }) => void positions.push(queue_position),
+        });
+        const { size } = await (await fetch(data.video.url)).blob();
+        return { seed: data.seed, waited: positions.some((position) => position === 0), loads: size > 500 };
+      })()`) as Promise<{ seed: number; waited: boolean; loads: boolean }>;
+    await guest.reload(); // under the service worker's control from now on
+    const seen = await Promise.all([ask(host, 11), ask(guest, 12), ask(guest, 13)]);
+    expect(seen.map(({ seed }) => seed)).toEqual([11, 12, 13]);
+    expect(seen.every(({ loads }) => loads)).toBe(true);
+    expect(seen.filter(({ waited }) => waited)).not.toEqual([]); // one queue for both pages
+  } finally {
+    await chromium.close();
+  }
 });
