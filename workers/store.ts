@@ -1,9 +1,10 @@
 import { messageOf, ZoetropeError } from '../src/errors';
 import type { ModelStore, StoreProgress } from '../src/protocol';
 import type { StoreHost } from '../src/store/disk';
-import { downloadModel, type StoreWork } from '../src/store/download';
+import { downloadModel } from '../src/store/download';
 import { deleteModel, listModels, repairModel, verifyModel } from '../src/store/library';
 import { openOpfs } from '../src/store/opfs';
+import type { StoreWork } from '../src/store/work';
 
 /** The worker's store of models, over this origin's private file system. */
 

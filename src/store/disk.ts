@@ -63,6 +63,7 @@ export interface StoreHost {
 /** Files of the store beside a model's own. */
 export const JOURNAL_FILE = 'pieces';
 export const SOURCE_FILE = 'source.json';
+export const ARRIVALS_FILE = 'arrivals';
 
 /** Names of locks. Whoever changes a model holds the first alone; whoever reads one holds the second, shared. */
 export const changeLock = (id: string) => `zoetrope-change-${id}`;
@@ -97,7 +98,8 @@ export async function presentPieces(disk: Disk, id: string, list: PieceList): Pr
   return { journal, sizes };
 }
 
-async function fileBytes(disk: Disk, id: string, path: string): Promise<number> {
+/** Bytes of a file, 0 when it is not there. */
+export async function fileBytes(disk: Disk, id: string, path: string): Promise<number> {
   try {
     return (await disk.open(id, path)).sizeBytes;
   } catch (error) {

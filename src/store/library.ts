@@ -13,10 +13,11 @@ import {
   storedFolder,
   useLock,
 } from './disk';
-import { downloadModel, folderUrl, holding, type StoreWork, stopped } from './download';
+import { downloadModel, folderUrl } from './download';
 import { parseManifest } from './manifest-reader';
 import { isComplete, listPieces, modelPath, type PieceList, storedBytes } from './pieces';
 import { Pace } from './retry';
+import { holding, type StoreWork, stopped } from './work';
 
 /** The models in the store: what there is, whether it is whole, and how it goes. */
 

@@ -21,7 +21,7 @@ export class Patience {
       await this.pause();
       const result = await attempt();
       if (!isAgain(result)) return result;
-      failures++;
+      failures = result.fresh ? 1 : failures + 1;
       if (failures === MAX_ATTEMPTS) {
         const message = `${url} ${result.why}, and did not do better in ${MAX_ATTEMPTS} requests. What is there stays; continue later.`;
         throw new ZoetropeError('unreadable-source', message);

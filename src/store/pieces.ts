@@ -91,11 +91,19 @@ export function nextWork({ pieces }: PieceList, { journal, fetching, whole, stre
 }
 
 /**
- * Bytes that the disk still has to find for a model.
+ * Bytes that the disk still has to find for a model: its files, and room for the pieces on their way.
  * @param present sizes of the files as they are, 0 for those that are not there.
+ * @param arriving most bytes of pieces on their way, and those that the disk has given them already.
  */
-export function neededBytes({ files }: PieceList, present: readonly number[]): number {
-  return files.reduce((sum, { sizeBytes }, index) => sum + Math.max(0, sizeBytes - (present[index] ?? 0)), 0);
+export function neededBytes(
+  { files, sizeBytes }: PieceList,
+  journalBytes: number,
+  present: readonly number[],
+  arriving: { mostBytes: number; presentBytes: number },
+): number {
+  const model = files.reduce((sum, file, index) => sum + Math.max(0, file.sizeBytes - (present[index] ?? 0)), 0);
+  const slots = Math.min(arriving.mostBytes, sizeBytes - journalBytes);
+  return model + Math.max(0, slots - arriving.presentBytes);
 }
 
 /** Where a model's files lie within its folder of the store. Names of its own cannot clash with the store's. */

@@ -22,6 +22,8 @@ export interface Again {
   why: string;
   /** Wait that the server asks for. */
   waitMs: number;
+  /** Something useful has come since the last failure, so that patience begins anew. */
+  fresh?: boolean;
 }
 
 /** What the head of an answer promises. */
@@ -90,6 +92,9 @@ export function judgeHead(wanted: Wanted, response: Pick<Response, 'status' | 'h
 /** Longest silence of a server before the request counts as broken off. */
 export const STALL_MS = 60_000;
 
+/** What a body is read by at a time. */
+const SHUTTLE_BYTES = 256 * 1024;
+
 export interface TransferOptions {
   fetch: Fetch;
   signal: AbortSignal;
@@ -97,12 +102,16 @@ export interface TransferOptions {
   stallMs?: number | undefined;
   /** Milliseconds since 1970. */
   now: () => number;
+  /** For the body, which must have ended when the next one uses it. Default: one of its own. */
+  shuttle?: Shuttle;
 }
 
 /** The body of an answer, read to fill buffers. */
 export interface Body {
-  /** Fills the buffer; `again` when the body ends or breaks off before. */
+  /** Fills the buffer; `again` when the body ends or breaks off before. `onBytes` has heard of what came by then. */
   fill(buffer: Uint8Array, onBytes: (count: number) => void): Promise<Again | undefined>;
+  /** Passes over bytes; `again` when the body ends or breaks off before. */
+  skip(count: number): Promise<Again | undefined>;
   /** `again` unless the body ends here. */
   end(): Promise<Again | undefined>;
   /** All that comes. Throws `bad-checkpoint` beyond the limit, before holding more. */
@@ -123,7 +132,7 @@ export async function requestSmall(
   const watch = new Watch(options);
   try {
     const response = await options.fetch(url, { cache: 'no-cache', signal: watch.signal });
-    const body = openBody(response, watch);
+    const body = openBody(response, watch, new Shuttle());
     if (response.status === 200) return await body.all(limitBytes, url);
     await body.cancel();
     const head = judgeHead({ url, begin: 0, end: 0, sizeBytes: 0 }, response, options.now());
@@ -142,7 +151,7 @@ export async function request(
   options: TransferOptions,
 ): Promise<Again | { kind: 'range' | 'whole'; etag: string | null; body: Body }> {
   const { url, begin, end } = wanted;
-  const { fetch, now } = options;
+  const { fetch, now, shuttle = new Shuttle() } = options;
   const watch = new Watch(options);
   let response: Response;
   try {
@@ -160,7 +169,7 @@ export async function request(
   try {
     const head = judgeHead(wanted, response, now());
     if (head.kind !== 'again') {
-      return { kind: head.kind, etag: response.headers.get('ETag'), body: openBody(response, watch) };
+      return { kind: head.kind, etag: response.headers.get('ETag'), body: openBody(response, watch, shuttle) };
     }
     watch.end();
     await response.body?.cancel();
@@ -216,14 +225,54 @@ class Watch {
   }
 }
 
-function openBody(response: Response, watch: Watch): Body {
-  const reader = response.body?.getReader();
+/** Buffer through which bodies are read, one at a time: chunks that the browser allocates itself pile up until they are collected. */
+export class Shuttle {
+  private buffer: ArrayBuffer | undefined;
+
+  /** Lent for one read, which detaches it. */
+  take(): Uint8Array<ArrayBuffer> {
+    const lent = this.buffer ?? new ArrayBuffer(SHUTTLE_BYTES);
+    this.buffer = undefined; // A read that never ends keeps it.
+    return new Uint8Array(lent);
+  }
+
+  /** The buffer as the read gave it back. */
+  give(buffer: ArrayBuffer): void {
+    if (buffer.byteLength === SHUTTLE_BYTES) this.buffer = buffer;
+  }
+}
+
+type Chunk = { done: boolean; value?: Uint8Array | undefined };
+
+/** Reads chunks of a body into the shuttle; where streams of bytes are not to be had, as the browser gives them. */
+function chunksOf(
+  body: ReadableStream<Uint8Array>,
+  shuttle: Shuttle,
+): { read(): Promise<Chunk>; cancel(): Promise<void> } {
+  let reader: ReadableStreamBYOBReader;
+  try {
+    reader = body.getReader({ mode: 'byob' });
+  } catch {
+    return body.getReader();
+  }
+  return {
+    async read() {
+      const { done, value } = await reader.read(shuttle.take());
+      if (value) shuttle.give(value.buffer as ArrayBuffer);
+      return { done, value: done ? undefined : value };
+    },
+    cancel: () => reader.cancel(),
+  };
+}
+
+function openBody(response: Response, watch: Watch, shuttle: Shuttle): Body {
+  const chunks = response.body ? chunksOf(response.body, shuttle) : undefined;
   let rest: Uint8Array = new Uint8Array(0);
-  /** Bytes that have come, at least one unless the body has ended. */
+  /** Bytes that have come, at least one unless the body has ended. Good until the next call. */
   const next = async (): Promise<Uint8Array | Again | undefined> => {
     try {
       while (rest.length === 0) {
-        const chunk = await (reader && Promise.race([reader.read(), watch.over]));
+        const chunk = await (chunks && Promise.race([chunks.read(), watch.over]));
         watch.alive();
         if (!chunk?.value) return undefined;
         rest = chunk.value;
@@ -233,29 +282,36 @@ function openBody(response: Response, watch: Watch): Body {
       return watch.explain(error, 'broke off');
     }
   };
+  /** Hands on `count` bytes. */
+  const take = async (count: number, sink: (bytes: Uint8Array) => void): Promise<Again | undefined> => {
+    for (let left = count; left > 0; ) {
+      const bytes = await next();
+      if (bytes === undefined) return { kind: 'again', why: `sent ${left} bytes too few`, waitMs: 0 };
+      if (!(bytes instanceof Uint8Array)) return bytes;
+      const taken = bytes.subarray(0, left);
+      sink(taken);
+      left -= taken.length;
+      rest = bytes.subarray(taken.length);
+    }
+    return undefined;
+  };
   return {
-    async fill(buffer, onBytes) {
-      for (let filled = 0; filled < buffer.length; ) {
-        const bytes = await next();
-        if (bytes === undefined) {
-          return { kind: 'again', why: `sent ${buffer.length - filled} bytes too few`, waitMs: 0 };
-        }
-        if (!(bytes instanceof Uint8Array)) return bytes;
-        const taken = bytes.subarray(0, buffer.length - filled);
-        buffer.set(taken, filled);
-        filled += taken.length;
-        rest = bytes.subarray(taken.length);
-        onBytes(taken.length);
-      }
-      return undefined;
+    fill(buffer, onBytes) {
+      let filled = 0;
+      return take(buffer.length, (bytes) => {
+        buffer.set(bytes, filled);
+        filled += bytes.length;
+        onBytes(bytes.length);
+      });
     },
+    skip: (count) => take(count, () => undefined),
     async end() {
       const bytes = await next();
       if (bytes === undefined) return undefined;
       return bytes instanceof Uint8Array ? { kind: 'again', why: 'sent too many bytes', waitMs: 0 } : bytes;
     },
     async all(limitBytes, url) {
-      const parts: Uint8Array[] = [];
+      const parts: Uint8Array<ArrayBuffer>[] = [];
       let sizeBytes = 0;
       for (let bytes = await next(); bytes !== undefined; bytes = await next()) {
         if (!(bytes instanceof Uint8Array)) return bytes;
@@ -264,14 +320,14 @@ function openBody(response: Response, watch: Watch): Body {
           await this.cancel();
           throw new ZoetropeError('bad-checkpoint', `${url} has more than ${limitBytes} bytes. Check the address.`);
         }
-        parts.push(bytes);
+        parts.push(bytes.slice());
         rest = new Uint8Array(0);
       }
-      return new Uint8Array(await new Blob(parts as Uint8Array<ArrayBuffer>[]).arrayBuffer());
+      return new Uint8Array(await new Blob(parts).arrayBuffer());
     },
     async cancel() {
       watch.end();
-      await reader?.cancel().catch(() => undefined); // It may have broken off already.
+      await chunks?.cancel().catch(() => undefined); // It may have broken off already.
     },
   };
 }

@@ -1,8 +1,17 @@
 import { importCheckpoint } from '../../src/checkpoint/import';
 import { ZoetropeError } from '../../src/errors';
 import { hashPiece, MANIFEST_FILE, type Manifest } from '../../src/manifest';
-import { type Channel, type Disk, JOURNAL_FILE, type StoreHost } from '../../src/store/disk';
-import { DONE, listPieces, modelPath } from '../../src/store/pieces';
+import { Arrivals } from '../../src/store/arrivals';
+import {
+  ARRIVALS_FILE,
+  type Channel,
+  type Disk,
+  JOURNAL_FILE,
+  presentPieces,
+  type StoreHost,
+} from '../../src/store/disk';
+import { LANES } from '../../src/store/lanes';
+import { DONE, listPieces, modelPath, type PieceList, storedBytes } from '../../src/store/pieces';
 import { checkpointFiles } from './checkpoint';
 import { memoryFolder } from './memory-folder';
 
@@ -273,4 +282,13 @@ export function wrongPieces(disk: FakeDisk, id: string, files: ReadonlyMap<strin
       return Buffer.compare(stored, files.get(path)!.subarray(begin, end)) !== 0;
     })
     .map(({ index }) => index);
+}
+
+/** Bytes that need not be fetched again: verified ones, and those of pieces on their way. */
+export async function keptBytes(disk: Disk, id: string, list: PieceList): Promise<number> {
+  const { journal } = await presentPieces(disk, id, list);
+  const file = await disk.edit(id, ARRIVALS_FILE);
+  const found = new Arrivals(file, list, LANES).found(journal);
+  file.close();
+  return storedBytes(list, journal) + found.reduce((sum, arrival) => sum + (arrival?.haveBytes ?? 0), 0);
 }

@@ -72,8 +72,17 @@ describe('the pieces of a model', () => {
   });
 
   it('need the room that their files have not taken yet', () => {
-    expect(neededBytes(list, [0, 0, 0, 0, 0])).toBe(30);
-    expect(neededBytes(list, [3, 0, 0, 9, 20])).toBe(7);
+    const none = { mostBytes: 0, presentBytes: 0 };
+    expect(neededBytes(list, 0, [0, 0, 0, 0, 0], none)).toBe(30);
+    expect(neededBytes(list, 8, [3, 0, 0, 9, 20], none)).toBe(7);
+  });
+
+  it('need room for those on their way, no more than is missing', () => {
+    const sizes = [0, 0, 0, 0, 0];
+    expect(neededBytes(list, 0, sizes, { mostBytes: 12, presentBytes: 0 })).toBe(42);
+    expect(neededBytes(list, 0, sizes, { mostBytes: 12, presentBytes: 5 })).toBe(37);
+    expect(neededBytes(list, 0, sizes, { mostBytes: 12, presentBytes: 50 })).toBe(30);
+    expect(neededBytes(list, 26, sizes, { mostBytes: 12, presentBytes: 0 })).toBe(34);
   });
 });
 
