@@ -1,7 +1,6 @@
 import { type DitConfig, type Umt5Config, type VaeConfig, vaeLevels } from './config';
-import type { DitPlan } from './diffusion/activations';
+import { activationBytes, type DitPlan, headBytes } from './diffusion/activations';
 import type { DenoisePlan } from './diffusion/denoise';
-import { headBytes } from './diffusion/dit';
 import { guidanceOf, readsNegativePrompt } from './diffusion/guidance';
 import { schedule, stageOf } from './diffusion/schedule';
 import { SOLVERS } from './diffusion/solvers';
@@ -11,7 +10,7 @@ import { rifeMac } from './interpolate/rife-sizes';
 import type { Manifest } from './manifest';
 import { RIFE_46 } from './part';
 import { FILM_STYLE } from './part/film';
-import { activationBytes, chooseResidency, textKeyBytes, type WeightResidency } from './plan/residency';
+import { chooseResidency, textKeyBytes, type WeightResidency } from './plan/residency';
 import type { ResolvedRequest } from './request';
 import { type VideoShape, videoShape } from './shape';
 import { chooseTile, decoderBytes } from './vae/memory';
@@ -154,12 +153,16 @@ export function planDit(
   const length = Math.min(tokens, Math.ceil(tokens / count / CHUNK_STEP) * CHUNK_STEP);
   const groups = Math.ceil(config.numHeads / headsFitting);
   const groupHeads = Math.ceil(config.numHeads / groups);
+  const headGroups = ranges(config.numHeads, groupHeads);
   return {
     grid: [shape.latentFrames, shape.latentHeight / 2, shape.latentWidth / 2],
     tokens,
     type,
     chunks: ranges(tokens, length).map(({ index, begin, size }) => ({ index, begin, tokens: size })),
-    headGroups: ranges(config.numHeads, groupHeads).map(({ index, begin, size }) => ({ index, begin, heads: size })),
+    headGroups: headGroups.map(({ index, begin, size }) => ({ index, begin, heads: size })),
+    groupsPerSweep: headGroups.length,
+    branchOrder: 'layer-major',
+    textKeys: 'kept',
     maxMacPerDispatch: limits.cpu ? MAX_MAC_CPU : MAX_MAC_GPU,
   };
 }

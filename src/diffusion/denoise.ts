@@ -81,13 +81,7 @@ export async function denoise(
       const guided = guidanceOf(name, plan.guidance);
       if (stage?.name !== name) {
         stage?.[Symbol.dispose]();
-        stage = await enterStage(
-          name,
-          host,
-          sessions,
-          dit.type,
-          guided.unconditional ? [positive, negative!] : [positive],
-        );
+        stage = await enterStage(name, host, sessions, dit, guided.unconditional ? [positive, negative!] : [positive]);
       }
       const [conditional, unconditional] = velocities.slice(0, stage.texts.length);
       const ran = unconditional ? [conditional!, unconditional] : [conditional!];
@@ -118,11 +112,11 @@ async function enterStage(
   name: Stage,
   host: DenoiseHost,
   sessions: DitSessions,
-  type: 'f16' | 'f32',
+  plan: DitPlan,
   embeddings: readonly TextEmbedding[],
 ): Promise<StageState> {
   const expert = await host.expert(name);
-  const texts = await encodeTextKeys(host.gpu, sessions, expert, embeddings, type, host.signal);
+  const texts = await encodeTextKeys(host.gpu, sessions, expert, embeddings, plan, host.signal);
   return {
     name,
     expert,

@@ -1,14 +1,14 @@
 import { attention, attentionLaunches } from '../../kernels/attention';
 import { qkNormRope } from '../../kernels/qk-norm-rope';
-import { HEAD_DIM, patchChannels } from '../config';
+import { patchChannels } from '../config';
 import { throwIfAborted } from '../errors';
 import type { Gpu } from '../gpu/device';
 import type { GpuTensor } from '../gpu/memory';
 import type { BlockWeights, WeightView } from '../gpu/weights';
-import type { Activations, Branch, DitPlan } from './activations';
+import { type Activations, type Branch, type DitPlan, sweeps } from './activations';
 import type { BlockGraph, CompiledGraph, DitSessions } from './block-graphs';
 import { sinusoid } from './rope';
-import { type BlockText, blockText, type TextKeys } from './text-keys';
+import type { BlockText, TextKeys } from './text-keys';
 
 /** What a pass needs besides weights. */
 export interface DitHost {
@@ -24,6 +24,8 @@ export interface DitHost {
 /**
  * One evaluation of an expert: latents [16, T, h, w] and timestep to one velocity for each branch, in the latents' shape.
  * Layer-major: every branch passes block L before any enters block L + 1, so a block's weights are needed once a step.
+ * Branch-major: each branch passes all blocks before the next one starts, in the same residual stream. Either gives the
+ * same bits.
  * @param texts keys and values of each branch's prompt: conditional first, then unconditional if that branch runs.
  * @param velocities filled; as many as `texts`.
  */
@@ -35,27 +37,43 @@ export async function predictVelocity(
   texts: readonly TextKeys[],
   velocities: readonly GpuTensor[],
 ): Promise<void> {
-  const { activations, sessions } = host;
-  const branches = activations.branches.slice(0, texts.length);
-  await embed(host, expert.outer, latents, branches);
+  const { activations } = host;
   await embedTime(host, expert.outer, timestep);
-  await host.tap?.('patch_tokens', branches[0]!.x[0]!);
   await host.tap?.('e', activations.e);
   await host.tap?.('e0', activations.e0);
-  for (let block = 0; block < sessions.config.numLayers; block++) {
+  const together = activations.branches.length;
+  for (let first = 0; first < texts.length; first += together) {
+    const branches = activations.branches.slice(0, texts.length - first);
+    await embed(host, expert.outer, latents, branches);
+    await host.tap?.('patch_tokens', branches[0]!.x[0]!);
+    await passBlocks(host, expert, branches, texts.slice(first, first + together));
+    for (const [index, branch] of branches.entries()) {
+      await head(host, expert.outer, branch, velocities[first + index]!);
+    }
+  }
+}
+
+/** All blocks, for branches whose residual streams are equal on entry. */
+async function passBlocks(
+  host: DitHost,
+  expert: BlockWeights,
+  branches: readonly Branch[],
+  texts: readonly TextKeys[],
+): Promise<void> {
+  for (let block = 0; block < host.sessions.config.numLayers; block++) {
     const weights = await expert.block(block);
     await modulate(host, weights);
     for (const [index, branch] of branches.entries()) {
       // Until the first cross-attention all branches hold the same numbers, so block 0 attends once for all (exact).
       const shared = block === 0 ? (index === 0 ? branches : []) : [branch];
-      const read = texts.slice(index, index + shared.length).map((text) => blockText(text, block));
+      const read: BlockText[] = [];
+      for (const text of texts.slice(index, index + shared.length)) read.push(await text.block(block, weights));
       if (shared.length > 0) await runBlock(host, weights, shared, read);
     }
     await host.tap?.(`block${block}.block_out`, branches[0]!.x[0]!);
     // Waiting here bounds what is queued, so that a cancel takes effect within a block, not after a step.
     await host.gpu.device.queue.onSubmittedWorkDone();
   }
-  for (const [index, branch] of branches.entries()) await head(host, expert.outer, branch, velocities[index]!);
 }
 
 /** Latents to the residual stream, the same for every branch. */
@@ -101,21 +119,23 @@ export async function runBlock(
   texts: readonly BlockText[],
 ): Promise<void> {
   const { plan, activations } = host;
-  for (const chunk of plan.chunks) {
-    throwIfAborted(host.signal);
-    await storeKeysAndValues(host, weights, branches[0]!.x[chunk.index]!, chunk);
-  }
-  for (const chunk of plan.chunks) {
-    throwIfAborted(host.signal);
-    const attended = activations.attended.view([chunk.tokens, weightsDim(host)]);
-    await selfAttend(host, weights, branches[0]!.x[chunk.index]!, chunk, attended);
-    for (const [index, branch] of branches.entries()) {
-      await finishBlock(host, weights, branch.x[chunk.index]!, chunk, attended, texts[index]!);
+  const swept = sweeps(plan);
+  for (const [sweep, groups] of swept.entries()) {
+    for (const chunk of plan.chunks) {
+      throwIfAborted(host.signal);
+      await storeKeysAndValues(host, weights, branches[0]!.x[chunk.index]!, chunk, groups);
+    }
+    for (const chunk of plan.chunks) {
+      throwIfAborted(host.signal);
+      const attended = activations.attendedOf(chunk);
+      await selfAttend(host, weights, branches[0]!.x[chunk.index]!, chunk, groups, attended);
+      if (sweep + 1 < swept.length) continue; // heads are missing still
+      for (const [index, branch] of branches.entries()) {
+        await finishBlock(host, weights, branch.x[chunk.index]!, chunk, attended, texts[index]!);
+      }
     }
   }
 }
-
-const weightsDim = (host: DitHost): number => host.sessions.config.dim;
 
 /** A chunk of tokens, as the plan lists them. */
 type Chunk = DitPlan['chunks'][number];
@@ -134,15 +154,21 @@ async function runBlockGraph(
   await run(compiled, feeds, outputs);
 }
 
-async function storeKeysAndValues(host: DitHost, weights: WeightView, x: GpuTensor, chunk: Chunk): Promise<void> {
+async function storeKeysAndValues(
+  host: DitHost,
+  weights: WeightView,
+  x: GpuTensor,
+  chunk: Chunk,
+  groups: DitPlan['headGroups'],
+): Promise<void> {
   const { gpu, plan, activations, sessions } = host;
   const { dim } = sessions.config;
   const k = activations.projectedK.view([chunk.tokens, dim]);
   const v = activations.projectedV.view([chunk.tokens, dim]);
   await runBlockGraph(host, weights, 'projectKv', chunk.tokens, { x }, { k, v });
   const weight = weights.tensor('self_attn.norm_k.weight');
-  for (const group of plan.headGroups) {
-    const { keys, values } = activations.headGroups[group.index]!;
+  for (const group of groups) {
+    const { keys, values } = activations.headGroup(group.index);
     const store = { ...storeShape(host, chunk), heads: group.heads, headOffset: group.begin };
     const place = { outTokens: plan.tokens, storeOffset: chunk.begin };
     const tables = { weight, rope: activations.rope };
@@ -162,14 +188,15 @@ async function selfAttend(
   weights: WeightView,
   x: GpuTensor,
   chunk: Chunk,
+  groups: DitPlan['headGroups'],
   attended: GpuTensor,
 ): Promise<void> {
   const { activations, plan, sessions } = host;
   const q = activations.projectedK.view([chunk.tokens, sessions.config.dim]);
   await runBlockGraph(host, weights, 'projectQ', chunk.tokens, { x }, { q });
   await storeQueries(host, q, weights.tensor('self_attn.norm_q.weight'), chunk, true);
-  for (const group of plan.headGroups) {
-    const { keys, values } = activations.headGroups[group.index]!;
+  for (const group of groups) {
+    const { keys, values } = activations.headGroup(group.index);
     const headsOf = { heads: group.heads, headOffset: group.begin };
     await attend(host, chunk, headsOf, keys, values, { keys: plan.tokens, lastKeyBias: 0 }, attended);
   }
@@ -248,9 +275,4 @@ function run(
   outputs: Record<string, GpuTensor>,
 ): Promise<void> {
   return session.run(feeds, outputs);
-}
-
-/** Bytes of one head's keys or values. */
-export function headBytes(tokens: number, type: 'f16' | 'f32'): number {
-  return tokens * HEAD_DIM * (type === 'f16' ? 2 : 4);
 }

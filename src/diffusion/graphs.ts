@@ -20,8 +20,8 @@ export function patchifyGraph(config: DitConfig, [frames, height, width]: readon
   const channels = config.inChannels;
   const latents = graph.input('latents', f32, [channels, frames! * height! * width! * 4]);
   const split = reshape(latents, [channels, frames!, height!, PATCH[1], width!, PATCH[2]]);
-  const tokens = transpose(split, [1, 2, 4, 0, 3, 5]);
-  graph.output('patches', reshape(tokens, [frames! * height! * width!, channels * PATCH[1] * PATCH[2]]));
+  // [T, i, j, c, ph, pw] has the layout of [N, 64]; a Reshape at the end would be a copy.
+  graph.output('patches', transpose(split, [1, 2, 4, 0, 3, 5]));
   return graph;
 }
 
@@ -31,8 +31,7 @@ export function unpatchifyGraph(config: DitConfig, [frames, height, width]: read
   const channels = config.outChannels;
   const patches = graph.input('patches', f32, [frames! * height! * width!, patchChannels(config)]);
   const split = reshape(patches, [frames!, height!, width!, PATCH[1], PATCH[2], channels]);
-  const latents = transpose(split, [5, 0, 1, 3, 2, 4]);
-  graph.output('latents', reshape(latents, [channels, frames!, height! * PATCH[1], width! * PATCH[2]]));
+  graph.output('latents', transpose(split, [5, 0, 1, 3, 2, 4])); // [c, T, i, ph, j, pw] has the layout of [c, T, h, w]
   return graph;
 }
 

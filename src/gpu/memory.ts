@@ -9,6 +9,12 @@ const ELEMENT_BYTES: Record<GpuType, number> = { float32: 4, float16: 2, int32: 
 const STORAGE_USAGE = 0x80 | 0x08 | 0x04; // STORAGE | COPY_DST | COPY_SRC
 const READ_USAGE = 0x01 | 0x08; // MAP_READ | COPY_DST
 const MAP_READ = 0x01;
+const MAP_USAGE = 0x01 | 0x02; // MAP_READ | MAP_WRITE
+
+/** Bytes of a tensor's buffer: multiples of 16, since ONNX Runtime copies whole 16-byte units when it downloads outputs. */
+export function tensorBytes(type: GpuType, shape: readonly number[]): number {
+  return Math.max(16, Math.ceil((elementCount(shape) * ELEMENT_BYTES[type]) / 16) * 16);
+}
 
 /** Number of elements of a shape. */
 export function elementCount(shape: readonly number[]): number {
@@ -47,22 +53,32 @@ export class GpuTensor implements Disposable {
 }
 
 /**
- * Every GPU buffer of ours, counted in bytes. The planner predicts `peakBytes`; a job that ends leaves `liveBytes`
- * as it found it, cancelled or not.
+ * Every buffer of the device, counted in bytes: tensors, and beside them what is made by calling the device itself, by ONNX
+ * Runtime above all. The planner predicts `peakBytes`; a job that ends leaves `liveBytes` as it found it, cancelled or not.
  */
 export class GpuMemory {
-  /** Bytes of all buffers that exist now. */
+  /** Bytes of all tensors that exist now. */
   liveBytes = 0;
   /** Highest `liveBytes` since the start or the last {@link resetPeak}. */
   peakBytes = 0;
+  /** Bytes of buffers that are no tensors: ONNX Runtime's uniforms, parameters of kernels. */
+  runtimeBytes = 0;
+  /** Bytes of buffers that the CPU maps, for uploads and downloads. */
+  stagingBytes = 0;
+  /** Highest sum of the three since the start or the last {@link resetPeak}. */
+  devicePeakBytes = 0;
   private readonly live = new Map<GpuTensor, string>();
+  private readonly createTensorBuffer: GPUDevice['createBuffer'];
 
-  constructor(readonly device: GPUDevice) {}
+  /** Counts the buffers of `device` from now on, whoever makes them. */
+  constructor(readonly device: GPUDevice) {
+    this.createTensorBuffer = device.createBuffer.bind(device);
+    device.createBuffer = (descriptor) => this.counted(this.createTensorBuffer(descriptor), descriptor);
+  }
 
   /** Makes a zero-filled tensor. Throws `out-of-memory` when it exceeds the device's binding or buffer limit. */
   tensor(label: string, type: GpuType, shape: readonly number[]): GpuTensor {
-    // Multiples of 16: ONNX Runtime copies whole 16-byte units when it downloads outputs.
-    const sizeBytes = Math.max(16, Math.ceil((elementCount(shape) * ELEMENT_BYTES[type]) / 16) * 16);
+    const sizeBytes = tensorBytes(type, shape);
     const limit = Math.min(this.device.limits.maxStorageBufferBindingSize, this.device.limits.maxBufferSize);
     if (sizeBytes > limit) {
       throw new ZoetropeError(
@@ -70,11 +86,11 @@ export class GpuMemory {
         `Tensor "${label}" [${shape}] needs ${sizeBytes} bytes in one binding, this device allows ${limit}. Use a smaller size or fewer frames.`,
       );
     }
-    const buffer = this.device.createBuffer({ label, size: sizeBytes, usage: STORAGE_USAGE });
+    const buffer = this.createTensorBuffer({ label, size: sizeBytes, usage: STORAGE_USAGE });
     const tensor = new GpuTensor(this, buffer, type, shape, sizeBytes);
     this.live.set(tensor, label);
     this.liveBytes += sizeBytes;
-    this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
+    this.raisePeaks();
     return tensor;
   }
 
@@ -150,7 +166,9 @@ export class GpuMemory {
 
   /** Starts a new measurement of the peak at the present level. */
   resetPeak(): void {
-    this.peakBytes = this.liveBytes;
+    this.peakBytes = 0;
+    this.devicePeakBytes = 0;
+    this.raisePeaks();
   }
 
   /** Labels and bytes of every live buffer, largest first: what to look at when a level does not return. */
@@ -166,6 +184,26 @@ export class GpuMemory {
     this.liveBytes -= tensor.sizeBytes;
     tensor.buffer.destroy();
   }
+
+  /** Counts a buffer that is no tensor until it is destroyed. */
+  private counted(buffer: GPUBuffer, { size, usage, mappedAtCreation }: GPUBufferDescriptor): GPUBuffer {
+    const category = mappedAtCreation || usage & MAP_USAGE ? 'stagingBytes' : 'runtimeBytes';
+    const destroy = buffer.destroy.bind(buffer);
+    let alive = true;
+    buffer.destroy = () => {
+      if (alive) this[category] -= size;
+      alive = false;
+      return destroy();
+    };
+    this[category] += size;
+    this.raisePeaks();
+    return buffer;
+  }
+
+  private raisePeaks(): void {
+    this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
+    this.devicePeakBytes = Math.max(this.devicePeakBytes, this.liveBytes + this.runtimeBytes + this.stagingBytes);
+  }
 }
 
 /** Things to free together, in reverse order of their making; what `DisposableStack` is in newer engines. */
@@ -176,6 +214,11 @@ export class Scope implements Disposable {
   own<T extends Disposable>(thing: T): T {
     this.owned.push(thing);
     return thing;
+  }
+
+  /** Gives up ownership of everything, which stays. */
+  release(): void {
+    this.owned.length = 0;
   }
 
   /** Frees everything; safe to call twice. */

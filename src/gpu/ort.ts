@@ -2,19 +2,36 @@ import type { InferenceSession, Tensor } from 'onnxruntime-web/webgpu';
 import { messageOf, ZoetropeError } from '../errors';
 import type { Gpu } from './device';
 import type { GpuTensor, GpuType } from './memory';
+import { Workspace } from './workspace';
 
 /** The part of onnxruntime-web that we call; `onnxruntime-web/webgpu` or `/jspi`, chosen by the host. */
 export type OrtModule = typeof import('onnxruntime-web/webgpu');
 
+interface Signature {
+  dtype: string;
+  shape: readonly number[];
+}
+
+/** A value between a graph's inputs and outputs. */
+interface ScratchValue extends Signature {
+  name: string;
+}
+
 /** A graph as `src/onnx` describes it: model bytes and the types it takes and gives. */
 export interface GraphModel {
   readonly name: string;
-  readonly inputs: ReadonlyMap<string, { dtype: string; shape: readonly number[] }>;
-  readonly outputs: ReadonlyMap<string, { dtype: string; shape: readonly number[] }>;
-  toModel(): Uint8Array;
+  readonly inputs: ReadonlyMap<string, Signature>;
+  readonly outputs: ReadonlyMap<string, Signature>;
+  /** Slots of memory for the values in between; values that share one are never needed together. */
+  scratch(): { values: readonly { value: ScratchValue; slot: number }[]; slotBytes: readonly number[] };
+  /** @param exposeScratch values in between become outputs, so that we say where they lie. */
+  toModel(exposeScratch: boolean): Uint8Array;
 }
 
-/** A compiled graph. Inputs and outputs are our own GPU tensors, so every byte of them is in the ledger. */
+/**
+ * A compiled graph. Inputs, outputs and everything in between are our own GPU tensors, so every byte of them is in the ledger:
+ * what ONNX Runtime would allocate is declared as an output and bound to the runtime's {@link Workspace}.
+ */
 export interface OrtGraph {
   /** Submits the graph. Returns when its commands are in the queue, not when they are done. No output may be an input. */
   run(feeds: Record<string, GpuTensor>, outputs: Record<string, GpuTensor>): Promise<void>;
@@ -46,6 +63,7 @@ export class Ort {
   private readonly sessions = new Set<InferenceSession>();
   /** The last session of a phase, kept until the next phase has one: ONNX Runtime forgets all pipelines with the last. */
   private parked: InferenceSession | undefined;
+  private readonly workspace: Workspace;
 
   constructor(
     private readonly ort: OrtModule,
@@ -53,35 +71,41 @@ export class Ort {
   ) {
     // A second thread would only wait: everything runs on the GPU.
     ort.env.wasm.numThreads = 1;
+    this.workspace = new Workspace(gpu);
   }
 
   /** Compiles a graph. Pipelines are made on the first run. */
   async compile(graph: GraphModel): Promise<OrtGraph> {
-    const model = graph.toModel();
+    const model = graph.toModel(true);
     const session = await this.exclusive(graph.name, () =>
       this.ort.InferenceSession.create(model, {
         executionProviders: [
-          // 'simple' keeps exact buffer sizes between runs; NCHW, since the default NHWC wraps every Conv in Transposes.
+          // NCHW, since the default NHWC wraps every Conv in Transposes. 'lazyRelease' keeps nothing: all that a graph of
+          // ours needs is bound, and what a kernel might ask for inside goes when its commands are submitted.
           {
             name: 'webgpu',
             device: this.gpu.device,
             preferredLayout: 'NCHW',
-            storageBufferCacheMode: 'simple',
+            storageBufferCacheMode: 'lazyRelease',
             validationMode: 'basic',
           },
         ],
+        // Nodes run as they are written: the plan of the workspace speaks of these values and no others.
+        graphOptimizationLevel: 'disabled',
         preferredOutputLocation: 'gpu-buffer',
         logSeverityLevel: 3,
       } as InferenceSession.SessionOptions),
     );
     this.sessions.add(session);
     await this.unpark();
+    const scratch = graph.scratch();
     return {
-      run: (feeds, outputs) => this.run(graph, session, feeds, outputs),
+      run: (feeds, outputs) => this.run(graph, scratch, session, feeds, outputs),
       release: async () => {
         if (!this.sessions.delete(session)) return;
-        if (this.sessions.size === 0) this.parked = session;
-        else await this.exclusive(graph.name, () => session.release());
+        if (this.sessions.size > 0) return await this.exclusive(graph.name, () => session.release());
+        this.parked = session;
+        this.workspace.clear();
       },
     };
   }
@@ -116,6 +140,7 @@ export class Ort {
       this.sessions.delete(session);
       await this.exclusive('release', () => session.release());
     }
+    this.workspace.clear();
   }
 
   private async unpark(): Promise<void> {
@@ -126,6 +151,7 @@ export class Ort {
 
   private async run(
     graph: GraphModel,
+    scratch: ReturnType<GraphModel['scratch']>,
     session: InferenceSession,
     feeds: Record<string, GpuTensor>,
     outputs: Record<string, GpuTensor>,
@@ -133,6 +159,10 @@ export class Ort {
     const bound = bind(this.ort, graph, graph.inputs, feeds);
     const fetched = bind(this.ort, graph, graph.outputs, outputs);
     this.gpu.check();
+    this.workspace.fit(scratch.slotBytes);
+    for (const { value, slot } of scratch.values) {
+      fetched[value.name] = wrap(this.ort, this.workspace.slot(slot).buffer, value);
+    }
     await this.exclusive(graph.name, () => session.run(bound, fetched));
     this.gpu.check();
   }
@@ -169,7 +199,12 @@ function bind(
         `Graph "${graph.name}" takes "${name}" as ${dtype} [${shape}], got ${tensor.type} [${tensor.shape}].`,
       );
     }
-    bound[name] = ort.Tensor.fromGpuBuffer(tensor.buffer, { dataType: dtype as never, dims: [...shape] });
+    bound[name] = wrap(ort, tensor.buffer, { dtype, shape });
   }
   return bound;
+}
+
+/** A buffer as ONNX Runtime takes it. */
+function wrap(ort: OrtModule, buffer: GPUBuffer, { dtype, shape }: Signature): Tensor {
+  return ort.Tensor.fromGpuBuffer(buffer, { dataType: dtype as never, dims: [...shape] });
 }

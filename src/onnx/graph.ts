@@ -1,4 +1,5 @@
 import { ZoetropeError } from '../errors';
+import { planScratch, type ScratchPlan } from './scratch';
 import { MessageWriter } from './wire';
 
 /** Element types of graph values, by onnxruntime's names. */
@@ -21,6 +22,16 @@ export interface Value {
 /** Values an attribute may have: a whole number is an int, `{ float }` a float, lists are ints. */
 export type Attribute = number | { float: number } | string | readonly number[];
 
+/** A node: an operator with the values that it takes and gives. */
+export interface GraphNode {
+  readonly type: string;
+  /** `null`: an optional input that is left out. */
+  readonly inputs: readonly (Value | null)[];
+  readonly outputs: readonly Value[];
+  readonly attributes: Readonly<Record<string, Attribute>>;
+  readonly domain: string;
+}
+
 /** Name, type and shape of a graph's input or output. */
 export interface Signature {
   dtype: DType;
@@ -29,13 +40,16 @@ export interface Signature {
 
 /** An ONNX graph under construction. Operators are functions in `ops.ts`; weights are inputs, so one graph serves every block. */
 export class Graph {
-  private readonly nodes: MessageWriter[] = [];
+  /** Nodes in the order of their making, which is a topological one. */
+  readonly nodes: GraphNode[] = [];
   private readonly initializers: MessageWriter[] = [];
   private count = 0;
   /** Inputs by name, in the order they were declared. */
   readonly inputs = new Map<string, Signature>();
   /** Outputs by name. */
   readonly outputs = new Map<string, Signature>();
+  /** Values that are outputs, with the name that they have in the model. */
+  private readonly outputNames = new Map<Value, string>();
 
   /** @param name shown by ONNX Runtime's logs and profiles. */
   constructor(readonly name: string) {}
@@ -75,7 +89,6 @@ export class Graph {
     attributes: Record<string, Attribute> = {},
     domain = '',
   ): Value[] {
-    const node = new MessageWriter();
     for (const input of inputs) {
       if (input && input.graph !== this) {
         throw new ZoetropeError(
@@ -83,14 +96,9 @@ export class Graph {
           `Graph ${this.name}: ${type} takes "${input.name}" of ${input.graph.name}.`,
         );
       }
-      node.string(1, input?.name ?? '');
     }
     const values = outputs.map((signature) => ({ graph: this, name: `v${this.count++}`, ...signature }));
-    for (const value of values) node.string(2, value.name);
-    node.string(3, `${type}_${this.nodes.length}`).string(4, type);
-    for (const [name, value] of Object.entries(attributes)) node.message(5, attribute(name, value));
-    if (domain) node.string(7, domain);
-    this.nodes.push(node);
+    this.nodes.push({ type, inputs, outputs: values, attributes, domain });
     return values;
   }
 
@@ -98,20 +106,31 @@ export class Graph {
   output(name: string, value: Value): void {
     if (this.outputs.has(name))
       throw new ZoetropeError('internal', `Graph ${this.name}: output "${name}" exists already.`);
-    // An output cannot rename a value, so an Identity carries it; ONNX Runtime removes it.
-    const node = new MessageWriter().string(1, value.name).string(2, name).string(4, 'Identity');
-    this.nodes.push(node);
     this.outputs.set(name, { dtype: value.dtype, shape: value.shape });
+    // A node's result takes the output's name; anything else, and a second name, is copied by a node.
+    const made = this.nodes.some(({ outputs }) => outputs.includes(value));
+    if (made && !this.outputNames.has(value)) this.outputNames.set(value, name);
+    else this.outputNames.set(this.node('Identity', [value], [value])[0]!, name);
   }
 
-  /** The model as ONNX bytes. */
-  toModel(): Uint8Array {
+  /** Where the values between inputs and outputs lie. */
+  scratch(): ScratchPlan<Value> {
+    return planScratch(this.nodes, (value) => this.outputNames.has(value));
+  }
+
+  /**
+   * The model as ONNX bytes.
+   * @param exposeScratch the values of {@link scratch} become outputs too, under their own names.
+   */
+  toModel(exposeScratch = false): Uint8Array {
     const graph = new MessageWriter();
-    for (const node of this.nodes) graph.message(1, node);
+    for (const [index, node] of this.nodes.entries()) graph.message(1, this.nodeMessage(node, index));
     graph.string(2, this.name);
     for (const initializer of this.initializers) graph.message(5, initializer);
     for (const [name, signature] of this.inputs) graph.message(11, valueInfo(name, signature));
     for (const [name, signature] of this.outputs) graph.message(12, valueInfo(name, signature));
+    const exposed = exposeScratch ? this.scratch().values : [];
+    for (const { value } of exposed) graph.message(12, valueInfo(value.name, value));
     return new MessageWriter()
       .integer(1, 8)
       .string(2, 'zoetrope')
@@ -119,6 +138,16 @@ export class Graph {
       .message(8, new MessageWriter().string(1, '').integer(2, OPSET))
       .message(8, new MessageWriter().string(1, 'com.microsoft').integer(2, 1))
       .finish();
+  }
+
+  private nodeMessage({ type, inputs, outputs, attributes, domain }: GraphNode, index: number): MessageWriter {
+    const nameOf = (value: Value) => this.outputNames.get(value) ?? value.name;
+    const message = new MessageWriter();
+    for (const input of inputs) message.string(1, input ? nameOf(input) : '');
+    for (const output of outputs) message.string(2, nameOf(output));
+    message.string(3, `${type}_${index}`).string(4, type);
+    for (const [name, value] of Object.entries(attributes)) message.message(5, attribute(name, value));
+    return domain ? message.string(7, domain) : message;
   }
 }
 

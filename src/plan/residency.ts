@@ -1,7 +1,5 @@
 import type { DitConfig } from '../config';
-import type { DitPlan } from '../diffusion/activations';
-import { headBytes } from '../diffusion/dit';
-import { ropeSplit } from '../diffusion/rope';
+import { type DitPlan, headBytes } from '../diffusion/activations';
 import { ZoetropeError } from '../errors';
 import type { ComponentName, Manifest, ManifestFile } from '../manifest';
 
@@ -49,19 +47,6 @@ export function weightBytes(component: ComponentName, files: readonly ManifestFi
   const sizes = [...blocks.values()];
   const total = outside + sizes.reduce((sum, bytes) => sum + bytes, 0);
   return { total, streamed: Math.min(total, outside + STREAM_SLOTS * Math.max(0, ...sizes)) };
-}
-
-/** Bytes of `Activations` for a plan. */
-export function activationBytes(config: DitConfig, plan: DitPlan, branches: number): number {
-  const { dim, numHeads, freqDim } = config;
-  const chunk = plan.chunks[0]!.tokens;
-  const patch = 4 * config.outChannels;
-  const { frame, height, width } = ropeSplit(dim / numHeads);
-  const [frames, rows, columns] = plan.grid;
-  const rope = 2 * (frames * frame + rows * height + columns * width);
-  const floats =
-    (plan.tokens + chunk) * patch + branches * plan.tokens * dim + freqDim + 13 * dim + rope + 4 * chunk * dim;
-  return 4 * floats + numHeads * (headBytes(chunk, plan.type) + 2 * headBytes(plan.tokens, plan.type));
 }
 
 /** Bytes of the text's keys and values in every block of an expert; a prompt has at most `textLen` rows and one for padding. */

@@ -130,7 +130,7 @@ const stream = scope.own(
 const activations = scope.own(new Activations(gpu, A14B, plan, 1));
 let began = now();
 const text = { rows: TEXT_ROWS, values: seededFloats(2, TEXT_ROWS * A14B.textDim) };
-const [keys] = await encodeTextKeys(gpu, sessions, stream, [text], plan.type);
+const [keys] = await encodeTextKeys(gpu, sessions, stream, [text], plan);
 scope.own(keys!);
 console.log(`Keys and values of a prompt of ${TEXT_ROWS} tokens in 40 blocks: ${seconds(began)} s.`);
 

@@ -2,7 +2,7 @@ import { type DitConfig, ditShapes, type Shapes, type Umt5Config, umt5Shapes } f
 import { Activations } from '../../src/diffusion/activations';
 import { DitSessions } from '../../src/diffusion/block-graphs';
 import { modulate, runBlock } from '../../src/diffusion/dit';
-import { blockText, collapsedRows, textKeys } from '../../src/diffusion/text-keys';
+import { collapsedRows, textKeys } from '../../src/diffusion/text-keys';
 import { Scope } from '../../src/gpu/memory';
 import { residentBlocks, Weights } from '../../src/gpu/weights';
 import { SCALES_SUFFIX, type TensorEntry, type TensorSource } from '../../src/manifest';
@@ -99,7 +99,7 @@ async function heldBlock({ gpu, ort, cpuDriver }: BenchContext, bits: 4 | 8): Pr
   const c = scope.own(gpu.memory.tensor('c', 'float32', [text.keys, A14B.dim]));
   gpu.memory.write(c, seededFloats(2, text.keys * A14B.dim));
   const expert = residentBlocks(weights, 'blocks.');
-  const [keys] = await textKeys(gpu, sessions, expert, [{ ...text, c }], plan.type);
+  const [keys] = await textKeys(gpu, sessions, expert, [{ ...text, c }], plan);
   scope.own(keys!);
   const block = await expert.block(0);
   const [branch] = activations.branches;
@@ -111,7 +111,7 @@ async function heldBlock({ gpu, ort, cpuDriver }: BenchContext, bits: 4 | 8): Pr
         gpu.memory.write(branch!.x[i]!, seededFloats(3, chunk.tokens * A14B.dim));
       }
       await modulate(host, block);
-      await runBlock(host, block, [branch!], [blockText(keys!, 0)]);
+      await runBlock(host, block, [branch!], [await keys!.block(0, block)]);
     },
     async release() {
       scope[Symbol.dispose]();

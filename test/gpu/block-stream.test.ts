@@ -55,7 +55,7 @@ async function twoSteps(expert: BlockWeights): Promise<Float32Array> {
   try {
     const activations = scope.own(new Activations(gpu, CONFIG, plan, 1));
     const text = { rows: 3, values: seededFloats(1, 3 * 64) };
-    const [keys] = await encodeTextKeys(gpu, sessions, expert, [text], 'f32');
+    const [keys] = await encodeTextKeys(gpu, sessions, expert, [text], plan);
     scope.own(keys!);
     const x = scope.own(gpu.memory.upload('x', 'float32', SHAPE, seededFloats(2, 16 * 2 * 4 * 4)));
     const v = scope.own(gpu.memory.tensor('v', 'float32', SHAPE));

@@ -87,7 +87,7 @@ describe('transformer', () => {
       const weights = scope.own(await Weights.upload(gpu, source, { maxBindingBytes }));
       const activations = scope.own(new Activations(gpu, config, plan, texts.length));
       const expert = residentBlocks(weights, 'blocks.');
-      const keys = await encodeTextKeys(gpu, sessions, expert, texts, 'f32');
+      const keys = await encodeTextKeys(gpu, sessions, expert, texts, plan);
       for (const prompt of keys) scope.own(prompt);
       const x = scope.own(gpu.memory.upload('x', 'float32', shape, fill('x', 4, 0, 16 * 3 * 6 * 8)));
       const out = texts.map(() => scope.own(gpu.memory.tensor('v', 'float32', shape)));
@@ -98,6 +98,9 @@ describe('transformer', () => {
       await sessions.release();
     }
   }
+
+  /** What an uncut pass gives for both prompts. */
+  let whole: Float32Array[] | undefined;
 
   it('gives the official velocity, and leaves no buffer behind', async () => {
     const before = test.gpu.memory.liveBytes;
@@ -116,22 +119,35 @@ describe('transformer', () => {
     expect(await velocities([DOG, CAT])).toEqual([dog, cat]);
   });
 
-  it('gives the same bits however tokens and heads are cut', async () => {
-    const [whole] = await velocities([CAT]);
-    const [cut] = await velocities([CAT], (plan) => ({
-      ...plan,
-      chunks: [
-        { index: 0, begin: 0, tokens: 17 },
-        { index: 1, begin: 17, tokens: 17 },
-        { index: 2, begin: 34, tokens: 2 },
-      ],
-      headGroups: [
-        { index: 0, begin: 0, heads: 1 },
-        { index: 1, begin: 1, heads: 1 },
-      ],
-      maxMacPerDispatch: 1000,
-    }));
-    expect(cut).toEqual(whole);
+  const chunks = (...lengths: number[]) => {
+    let begin = 0;
+    return lengths.map((tokens, index) => {
+      begin += tokens;
+      return { index, begin: begin - tokens, tokens };
+    });
+  };
+  const heads = [0, 1].map((index) => ({ index, begin: index, heads: 1 }));
+  it.each<[string, Partial<DitPlan>]>([
+    ['chunks of 17', { chunks: chunks(17, 17, 2), maxMacPerDispatch: 1000 }],
+    ['chunks of 5, a head at a time', { chunks: chunks(5, 5, 5, 5, 5, 5, 5, 1), headGroups: heads, groupsPerSweep: 2 }],
+    ['a sweep for each head', { chunks: chunks(17, 17, 2), headGroups: heads, groupsPerSweep: 1 }],
+    ['one branch after the other', { branchOrder: 'branch-major' }],
+    ['text keys made in each block', { textKeys: 'each-block' }],
+    [
+      'the least memory',
+      {
+        chunks: chunks(16, 16, 4),
+        headGroups: heads,
+        groupsPerSweep: 1,
+        branchOrder: 'branch-major',
+        textKeys: 'each-block',
+      },
+    ],
+  ])('gives the same bits with %s', async (_, cut) => {
+    const level = test.gpu.memory.liveBytes;
+    whole ??= await velocities([CAT, DOG]);
+    expect(await velocities([CAT, DOG], (plan) => ({ ...plan, ...cut }))).toEqual(whole);
+    expect(test.gpu.memory.liveBytes).toBe(level);
   });
 
   it('gives the official velocity with matrices split by rows', async () => {

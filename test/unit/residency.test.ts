@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { type DitConfig, ditShapes, type Shapes, vaeShapes } from '../../src/config';
-import { Activations } from '../../src/diffusion/activations';
+import { Activations, activationBytes } from '../../src/diffusion/activations';
 import type { Gpu } from '../../src/gpu/device';
 import type { Manifest, ManifestFile } from '../../src/manifest';
 import { planDit } from '../../src/plan';
-import { activationBytes, chooseResidency, textKeyBytes, weightBytes } from '../../src/plan/residency';
+import { chooseResidency, textKeyBytes, weightBytes } from '../../src/plan/residency';
 
 const DIT: DitConfig = {
   dim: 256,
@@ -49,7 +49,8 @@ describe('bytes', () => {
         expect(plan.chunks.length).toBeGreaterThan(1);
         let counted = 0;
         const tensor = (_label: string, type: string, dims: number[]) => {
-          counted += dims.reduce((product, size) => product * size, type === 'float16' ? 2 : 4);
+          const bytes = dims.reduce((product, size) => product * size, type === 'float16' ? 2 : 4);
+          counted += 16 * Math.ceil(bytes / 16);
           return { [Symbol.dispose]: () => undefined };
         };
         new Activations({ memory: { tensor, write: () => undefined } } as unknown as Gpu, DIT, plan, branches);
