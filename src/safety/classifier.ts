@@ -3,9 +3,9 @@ import type { HostModel, HostValue, Ort } from '../gpu/ort';
 import type { Folder } from '../manifest';
 import type { TextClassifier } from '../protocol';
 import type { TextChecker, Verdict } from './checker';
-import { createWordPiece } from './wordpiece';
+import { createCut } from './text-pieces';
 
-/** A text classifier of the caller's: an ONNX sequence classifier of BERT's family with its tokenizer, on the CPU. */
+/** A text classifier of the caller's: an ONNX sequence classifier (BERT, DeBERTa, RoBERTa and the like) with its tokenizer, on the CPU. */
 
 /** Largest file that is read whole. */
 const MAX_BYTES = 1024 * 1024 * 1024;
@@ -39,19 +39,14 @@ export async function openTextClassifier(
     );
   }
   const tokenizer = JSON.parse(new TextDecoder().decode(await readWhole(folder, 'tokenizer.json')));
-  const encode = createWordPiece(tokenizer);
+  const cut = createCut(tokenizer, maxTokens);
   const model = await ort.openOnHost(name, await readWhole(folder, 'model.onnx'));
   return {
     name,
     async check(text) {
-      const ids = encode(text);
-      const [first, last, inner] = [ids[0]!, ids.at(-1)!, ids.slice(1, -1)];
-      const room = maxTokens - 2;
       const scores = labels.map(() => 0);
-      for (let at = 0; at < Math.max(1, inner.length); at += room) {
-        const part = [first, ...inner.slice(at, at + room), last];
-        const piece = activate(await logits(model, part, options), options.activation);
-        piece.forEach((score, i) => {
+      for (const ids of cut(text)) {
+        activate(await logits(model, ids, options), options.activation).forEach((score, i) => {
           scores[i] = Math.max(scores[i]!, score);
         });
       }

@@ -1,43 +1,11 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Folder } from '../../src/manifest';
-import { Graph } from '../../src/onnx/graph';
-import { add, gather, matmul, reduceSum, reshape } from '../../src/onnx/ops';
-import type { TextClassifier } from '../../src/protocol';
 import { activate, judgeScores, openTextClassifier } from '../../src/safety/classifier';
 import { openTestGpu, type TestGpu } from '../harness/dawn';
+import { CLASSIFIER_TOKENIZER, classifierModel, CLASSIFIER as options } from '../harness/text-classifier';
 
-/** Tokens of a piece of text, the two round it included. */
-const TOKENS = 4;
-
-/** A classifier of four ids: label `bad` counts id 2, label `good` id 3, each above a bias. */
-function tinyModel(): Uint8Array {
-  const graph = new Graph('tiny');
-  const ids = graph.input('input_ids', 'int64', [1, TOKENS]);
-  const table = graph.floats([0, 0, 0, 0, 1, 0, 0, 1], [4, 2]);
-  const sum = reshape(reduceSum(gather(table, ids), 1), [1, 2]);
-  graph.output('logits', add(matmul(sum, graph.floats([4, 0, 0, 4], [2, 2])), graph.floats([-2, -2])));
-  return graph.toModel();
-}
-
-const options: TextClassifier = {
-  url: '',
-  name: 'tiny',
-  labels: ['bad', 'good'],
-  thresholds: { bad: 0.5 },
-  activation: 'sigmoid',
-  maxTokens: TOKENS,
-};
-
-function folder(model = tinyModel()): Folder {
-  const vocab = { '[CLS]': 0, '[SEP]': 0, '[UNK]': 0, a: 1, bad: 2, good: 3 };
-  const wordPiece = {
-    type: 'WordPiece',
-    vocab,
-    unk_token: '[UNK]',
-    continuing_subword_prefix: '##',
-    max_input_chars_per_word: 100,
-  };
-  const json = new TextEncoder().encode(JSON.stringify({ model: wordPiece, normalizer: { type: 'BertNormalizer' } }));
+function folder(model = classifierModel()): Folder {
+  const json = new TextEncoder().encode(JSON.stringify(CLASSIFIER_TOKENIZER));
   return {
     async open(path) {
       const bytes = path === 'model.onnx' ? model : json;
