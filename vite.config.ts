@@ -16,20 +16,35 @@ function shortShaders(): Plugin {
   };
 }
 
+/** Gives Hugging Face's library the build of ONNX Runtime that the worker has loaded, instead of one of its own. */
+function oneRuntime(): Plugin {
+  return {
+    name: 'one-runtime',
+    enforce: 'pre',
+    resolveId: {
+      filter: { id: /^onnxruntime-web\/webgpu$/ },
+      handler(_, importer) {
+        return importer?.includes('@huggingface/transformers') ? `${import.meta.dirname}/src/gpu/ort-build.ts` : null;
+      },
+    },
+  };
+}
+
 /** Settings of all builds. */
 const shared: UserConfig = {
+  plugins: [oneRuntime()],
   base: './', // the page works from any folder of any host
   // Builds have a target of their own; this is for `vite` and `vite-node`: Node 20 and Safari have no `using`.
   oxc: { target: 'es2023' },
   worker: {
     format: 'es', // the engine imports ONNX Runtime when it knows which build the browser can run
-    plugins: () => [shortShaders()],
+    plugins: () => [shortShaders(), oneRuntime()],
   },
   optimizeDeps: {
     // Found at the start, since what is found later makes the page load again.
     entries: ['index.html', 'workers/*.ts'],
-    // Pre-bundling would separate ONNX Runtime from the wasm file that lies beside it.
-    exclude: ['onnxruntime-web'],
+    // Pre-bundling would separate ONNX Runtime from the wasm file that lies beside it, and give the other a runtime of its own.
+    exclude: ['onnxruntime-web', '@huggingface/transformers'],
   },
 };
 

@@ -6,6 +6,7 @@ import { throwIfAborted, ZoetropeError } from './errors';
 import {
   carryErrors,
   type Engine,
+  type LanguageModel,
   type LogEntry,
   type MemoryUse,
   type ModelInfo,
@@ -24,6 +25,7 @@ export { createFal, type Fal, type FalQueue, type SubscribeOptions } from './fal
 export { createHosted, type HostedAccess } from './fal/hosted';
 export type { QueueStatus, RequestLog } from './fal/status';
 export type {
+  LanguageModel,
   LogEntry,
   MemoryUse,
   ModelInfo,
@@ -54,9 +56,11 @@ export interface LoadOptions {
   memoryBudgetBytes?: number;
   /** Rewrites prompts where a request says `enable_prompt_expansion`. Default: none of yours. */
   expandPrompt?: ExpandPrompt;
+  /** A language model that rewrites prompts, `url` relative to the page; fetched only when a request asks for it. Default: none. */
+  languageModel?: LanguageModel;
   /** Judges prompts behind the rules where a request says `enable_safety_checker`; `url` relative to the page. Default: none. */
   textClassifier?: TextClassifier;
-  /** Which engines of prompt expansion are asked, in order. Default: yours, the browser's own model where it is there, the rules. */
+  /** Which engines of prompt expansion are asked, in order. Default: yours, the browser's own model where it is there, {@link languageModel}, the rules. */
   expansion?: readonly ExpansionEngineName[];
   /** The engine's worker. Default: the one that ships with the package. */
   worker?: Worker;
@@ -67,6 +71,7 @@ interface PromptOptions {
   expansion?: readonly ExpansionEngineName[];
   expandPrompt?: ExpandPrompt | undefined;
   textClassifier?: TextClassifier | undefined;
+  languageModel?: LanguageModel | undefined;
 }
 
 /** Per-job extras. */
@@ -141,6 +146,7 @@ export async function load({
   expandPrompt,
   expansion = EXPANSION_ORDER,
   textClassifier,
+  languageModel,
   worker = startWorker(),
 }: LoadOptions): Promise<Zoetrope> {
   if (!(memoryBudgetBytes > 0)) {
@@ -155,7 +161,7 @@ export async function load({
     return {
       model: info,
       generate: (request, options) =>
-        generate(engine, call, { expansion, expandPrompt, textClassifier }, request, options),
+        generate(engine, call, { expansion, expandPrompt, textClassifier, languageModel }, request, options),
       memory: () => call(engine.memory()),
       reset: () => call(engine.reset()),
       close: () => {
@@ -178,10 +184,16 @@ export async function serveFal(zoetrope: Zoetrope, options: ServeFalOptions = {}
   return host.serveFal(zoetrope, options);
 }
 
+/** The absolute URL of a folder, with its slash. */
+function folderUrl(url: string): string {
+  const { href } = new URL(url, document.baseURI);
+  return href.endsWith('/') ? href : `${href}/`;
+}
+
 async function generate(
   engine: Remote<Engine>,
   call: <T>(pending: Promise<T>) => Promise<T>,
-  { expansion = EXPANSION_ORDER, expandPrompt, textClassifier }: PromptOptions,
+  { expansion = EXPANSION_ORDER, expandPrompt, textClassifier, languageModel }: PromptOptions,
   request: Request,
   options: GenerateOptions = {},
 ): Promise<Generation> {
@@ -201,12 +213,13 @@ async function generate(
   });
   try {
     const expanders = { expanders: expansion, pageExpanders: [...engines.keys()] };
-    const classifier = textClassifier && {
-      textClassifier: { ...textClassifier, url: new URL(textClassifier.url, document.baseURI).href },
+    const models = {
+      ...(textClassifier && { textClassifier: { ...textClassifier, url: folderUrl(textClassifier.url) } }),
+      ...(languageModel && { languageModel: { ...languageModel, url: folderUrl(languageModel.url) } }),
     };
     const previews = onPreview !== undefined;
     const made = await call(
-      engine.generate(checked, { id, previews, rgb24, checkOutput, ...expanders, ...classifier }, report),
+      engine.generate(checked, { id, previews, rgb24, checkOutput, ...expanders, ...models }, report),
     );
     const blob = new Blob([made.mp4], { type: made.contentType });
     return {

@@ -113,6 +113,17 @@ export interface TextClassifier {
   maxTokens: number;
 }
 
+/**
+ * A causal language model for `enable_prompt_expansion`, exported to ONNX as transformers.js reads it: `config.json`, `tokenizer.json`,
+ * `tokenizer_config.json` with a chat template, and `onnx/model_<dtype>.onnx` below a URL.
+ */
+export interface LanguageModel {
+  /** Folder of the files. */
+  url: string;
+  /** Which weights: part of the file's name. Default: `q4f16` where the GPU has half floats, else `q4`. */
+  dtype?: 'fp32' | 'fp16' | 'q8' | 'q4' | 'q4f16';
+}
+
 /** Extras of a job that are not part of the endpoint's request. */
 export interface JobOptions {
   /** Identifies the job for {@link Engine.cancel}. */
@@ -125,6 +136,8 @@ export interface JobOptions {
   checkOutput?: boolean;
   /** Judges prompts behind the rules where the request asks for the checker. Its `url` is absolute. Default: none. */
   textClassifier?: TextClassifier;
+  /** The model behind the engine `language-model`. Its `url` is absolute and ends with a slash. Default: none. */
+  languageModel?: LanguageModel;
   /** Engines of prompt expansion in their order; those of `pageExpanders` are in the page. Default: the rules alone. */
   expanders?: readonly string[];
   pageExpanders?: readonly string[];

@@ -2,7 +2,7 @@ import { expose, transfer } from 'comlink';
 import { throwIfAborted, ZoetropeError } from '../src/errors';
 import type { ExpansionEngine } from '../src/expansion/engine';
 import { type Gpu, requestGpu } from '../src/gpu/device';
-import { Ort, type OrtModule } from '../src/gpu/ort';
+import { Ort } from '../src/gpu/ort';
 import { type OptionalParts, residentModel } from '../src/model';
 import type { PartName } from '../src/part';
 import { generate, type Model } from '../src/pipeline';
@@ -38,12 +38,6 @@ let session: Promise<Session> | undefined;
 /** Resolves when every job so far is over, however it ended. */
 let turn: Promise<unknown> = Promise.resolve();
 const jobs = new Map<string, AbortController>();
-
-/** JSPI needs less code and no transformed stack; the asyncify build runs everywhere else. */
-async function importOrt(): Promise<OrtModule> {
-  if ('Suspending' in WebAssembly) return (await import('onnxruntime-web/jspi')) as OrtModule;
-  return (await import('onnxruntime-web/webgpu')) as OrtModule;
-}
 
 function openedModel(): VerifiedModel {
   if (!model) throw new ZoetropeError('internal', 'No model is open. Call open() first.');
@@ -82,7 +76,7 @@ function currentSession(): Promise<Session> {
 
 async function startSession(): Promise<Session> {
   const opened = openedModel();
-  const [module, gpu] = await Promise.all([importOrt(), requestGpu(navigator.gpu)]);
+  const [{ default: module }, gpu] = await Promise.all([import('../src/gpu/ort-build'), requestGpu(navigator.gpu)]);
   const ort = new Ort(module, gpu);
   const made = { gpu, ort, model: residentModel(gpu, opened, parts) };
   void gpu.lost.then(() => {
@@ -118,11 +112,20 @@ const RULE_ENGINE: ExpansionEngine = {
 
 /** The engines that a job asks for; those of the page are called across the boundary. */
 function expansionEngines(
-  { expanders = ['rules'], pageExpanders = [] }: JobOptions,
+  { expanders = ['rules'], pageExpanders = [], languageModel }: JobOptions,
   report: Report,
+  { ort, gpu }: Session,
 ): ExpansionEngine[] {
   return expanders.flatMap((name) => {
     if (name === 'rules') return [RULE_ENGINE];
+    if (name === 'language-model') {
+      if (!languageModel) return [];
+      const expand: ExpansionEngine['expand'] = async (prompt, context) => {
+        const { languageModelEngine } = await import('../src/expansion/language-model');
+        return languageModelEngine(languageModel, ort, gpu.f16).expand(prompt, context);
+      };
+      return [{ name, expand }];
+    }
     if (!pageExpanders.includes(name)) return [];
     const expand: ExpansionEngine['expand'] = async (prompt, { language, instructions }) =>
       report.expand?.(name, prompt, language, instructions);
@@ -141,7 +144,8 @@ function textCheckers({ textClassifier }: JobOptions, ort: Ort): TextChecker[] {
 }
 
 async function runJob(request: Request, options: JobOptions, report: Report, controller: AbortController) {
-  const { gpu, ort, model } = await currentSession();
+  const session = await currentSession();
+  const { gpu, ort, model } = session;
   const host = {
     gpu,
     ort,
@@ -153,7 +157,7 @@ async function runJob(request: Request, options: JobOptions, report: Report, con
       const { openPictureModel } = await import('../src/safety/pictures');
       return openPictureModel(httpFolder(new URL('../frames-check/', modelFolder).href), ort);
     },
-    expansion: expansionEngines(options, report),
+    expansion: expansionEngines(options, report, session),
     budgetBytes,
     now: () => performance.now(),
     randomSeed: () => crypto.getRandomValues(new Uint32Array(1))[0]!,

@@ -2,7 +2,7 @@ import type { ExpansionEngine } from '../expansion/engine';
 import { type LanguageModelApi, promptApiEngine } from '../expansion/prompt-api';
 
 /** Engines of prompt expansion by name; `rules` is always there. */
-export type ExpansionEngineName = 'user' | 'prompt-api' | 'rules';
+export type ExpansionEngineName = 'user' | 'prompt-api' | 'language-model' | 'rules';
 
 /**
  * A function of yours that rewrites prompts: `language` is the answer's, `instructions` are those that a language model is given here.
@@ -11,7 +11,7 @@ export type ExpansionEngineName = 'user' | 'prompt-api' | 'rules';
 export type ExpandPrompt = ExpansionEngine['expand'];
 
 /** The order unless configured. */
-export const EXPANSION_ORDER: readonly ExpansionEngineName[] = ['user', 'prompt-api', 'rules'];
+export const EXPANSION_ORDER: readonly ExpansionEngineName[] = ['user', 'prompt-api', 'language-model', 'rules'];
 
 /** The engines that run in a page, since a worker has neither the page's functions nor the browser's model. */
 export function pageEngines(user: ExpandPrompt | undefined): ReadonlyMap<string, ExpansionEngine> {

@@ -55,6 +55,9 @@ export interface HostModel {
   release(): Promise<void>;
 }
 
+/** What a session is told to run on. */
+export type ExecutionProvider = InferenceSession.ExecutionProviderConfig;
+
 /** The last call of each runtime. One wasm instance serves the devices of before and after a loss, so they share the queue. */
 const queues = new WeakMap<OrtModule, Promise<unknown>>();
 
@@ -131,6 +134,16 @@ export class Ort {
       },
       release: () => this.exclusive(name, () => session.release()),
     };
+  }
+
+  /**
+   * Lends the runtime to a library that makes sessions of its own; all other calls wait until `work` is done.
+   * @param what shown in errors.
+   * @param work takes the runtime and what a session's `executionProviders` must be to run on our device.
+   */
+  lend<T>(what: string, work: (runtime: OrtModule, provider: ExecutionProvider) => Promise<T>): Promise<T> {
+    const provider = { name: 'webgpu', device: this.gpu.device } as ExecutionProvider;
+    return this.exclusive(what, () => work(this.ort, provider));
   }
 
   /** Releases every session, and with the last one ONNX Runtime's buffer pool. */
