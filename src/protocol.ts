@@ -145,8 +145,16 @@ export interface JobOptions {
 
 /** Buffers on the GPU, in bytes, as the ledger counts them. */
 export interface MemoryUse {
+  /** Tensors that exist now, ONNX Runtime's scratch among them. */
   liveBytes: number;
+  /** Most bytes of tensors at a time since the engine started. */
   peakBytes: number;
+  /** Other buffers that exist now: parameters of kernels, ONNX Runtime's uniforms. Some kilobytes. */
+  runtimeBytes: number;
+  /** Buffers that exist now to carry data between CPU and GPU. */
+  stagingBytes: number;
+  /** Most bytes of all buffers of the device at a time since the engine started. */
+  devicePeakBytes: number;
 }
 
 /** The worker's side. Every rejection is a {@link ZoetropeError}. */

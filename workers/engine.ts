@@ -212,7 +212,8 @@ const engine: WorkerSide = {
 
   async memory() {
     const { gpu } = await currentSession();
-    return { liveBytes: gpu.memory.liveBytes, peakBytes: gpu.memory.peakBytes };
+    const { liveBytes, peakBytes, runtimeBytes, stagingBytes, devicePeakBytes } = gpu.memory;
+    return { liveBytes, peakBytes, runtimeBytes, stagingBytes, devicePeakBytes };
   },
 
   async reset() {

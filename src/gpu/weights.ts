@@ -90,21 +90,14 @@ export class Weights implements Disposable {
   }
 
   private storage(name: string): GpuMatrixStorage {
-    const storage = matrixStorage(this.entries, name);
-    return { ...storage, bits: storage.bits === 16 ? 32 : storage.bits, partRows: this.partRows(name) };
-  }
-
-  /** Rows of the parts that matrix `name` is split into; one part where it fits a binding. */
-  private partRows(name: string): number[] {
-    const entry = this.entries.get(name)!;
-    return splitRows(entry.shape[0]!, gpuBytes(entry), this.maxBindingBytes);
+    return gpuMatrixStorage(this.entries, name, this.maxBindingBytes);
   }
 
   /** Puts a tensor on the GPU, a large matrix in parts and its scales and zero points along with it. Takes buffers from `old`. */
   private add(name: string, entry: TensorEntry, bytes: Uint8Array, old?: Map<string, GpuTensor>): void {
     const suffix = [SCALES_SUFFIX, ZERO_POINTS_SUFFIX].find((end) => name.endsWith(end)) ?? '';
     const owner = name.slice(0, name.length - suffix.length);
-    const parts = this.partRows(this.entries.has(owner) ? owner : name);
+    const parts = partRows(this.entries.get(owner) ?? entry, this.maxBindingBytes);
     const rowBytes = bytes.byteLength / entry.shape[0]!;
     let begin = 0;
     parts.forEach((rows, index) => {
@@ -166,6 +159,22 @@ export function residentBlocks(weights: Weights, prefix: string): BlockWeights {
 
 /** {@link MatrixStorage} on the GPU, where half floats have become float32. */
 export type GpuMatrixStorage = Omit<MatrixStorage, 'bits'> & { bits: 32 | 8 | 4; partRows: readonly number[] };
+
+/** How matrix `name` of a component will lie on the GPU when no part of it may exceed `maxBindingBytes`. */
+export function gpuMatrixStorage(
+  entries: TensorSource['entries'],
+  name: string,
+  maxBindingBytes: number,
+): GpuMatrixStorage {
+  const storage = matrixStorage(entries, name);
+  const bits = storage.bits === 16 ? 32 : storage.bits;
+  return { ...storage, bits, partRows: partRows(entries.get(name)!, maxBindingBytes) };
+}
+
+/** Rows of the parts that a matrix is split into; one part where it fits a binding. */
+function partRows(entry: TensorEntry, maxBindingBytes: number): number[] {
+  return splitRows(entry.shape[0]!, gpuBytes(entry), maxBindingBytes);
+}
 
 /** Bytes of a tensor on the GPU. */
 function gpuBytes({ dtype, shape }: TensorEntry): number {

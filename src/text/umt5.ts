@@ -179,7 +179,8 @@ class LayerSessions {
   }
 }
 
-function finalNormGraph(config: Umt5Config, tokens: number): Graph {
+/** The norm behind the last layer. */
+export function finalNormGraph(config: Umt5Config, tokens: number): Graph {
   const graph = new Graph('umt5-norm');
   const weight = vectorInput(graph, 'encoder.final_layer_norm.weight', config.dModel);
   graph.output('out', rmsNorm(graph.input('x', 'float32', [tokens, config.dModel]), weight, config.eps));
