@@ -25,6 +25,7 @@ export { createFal, type Fal, type FalQueue, type SubscribeOptions } from './fal
 export { createHosted, type HostedAccess } from './fal/hosted';
 export type { QueueStatus, RequestLog } from './fal/status';
 export type {
+  EvaluationCounts,
   LanguageModel,
   LogEntry,
   MemoryUse,
@@ -32,6 +33,7 @@ export type {
   Preview,
   Progress,
   Stage,
+  StageTimings,
   StorageUse,
   StoredModel,
   StoreProgress,

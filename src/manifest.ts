@@ -190,6 +190,32 @@ export interface PreviewMatrix {
   bias: number[];
 }
 
+/**
+ * How the residual of an expert, what its blocks add to the patch embedding, changes in magnitude along the steps of a measured run:
+ * the mean over tokens of ‖R_t‖ / ‖R_t−1‖. The lists have one length, 2 or more.
+ */
+export interface MagnitudeRatios {
+  /** Noise levels of the steps, falling, 0 to 1. */
+  sigmas: number[];
+  /** Of the branch with the prompt, at each level against the level before; the first, which has none before it, is 1. */
+  conditional: number[];
+  /** Of the branch with the negative prompt. */
+  unconditional: number[];
+}
+
+/** What `acceleration: "regular"` goes by; `diffusion/cache.ts` has the rule. */
+export interface Acceleration {
+  /** Accumulated error from which on a step is computed, above 0. */
+  threshold: number;
+  /** Most steps that are left out one after the other, 1 or more. */
+  maxSkips: number;
+  /** Share of an expert's steps, its first ones, that is always computed, 0 to 1. */
+  retention: number;
+  high: MagnitudeRatios;
+  /** Absent with a single expert. */
+  low?: MagnitudeRatios | undefined;
+}
+
 /** Name of the manifest inside a model folder. */
 export const MANIFEST_FILE = 'zoetrope.json';
 
@@ -214,6 +240,8 @@ export interface Manifest {
   /** Settings that the page proposes; they never change the endpoint's defaults. */
   recommended: Record<string, string | number | boolean>;
   preview: PreviewMatrix;
+  /** Absent where nobody has measured the model's ratios: `regular` then computes every step. */
+  acceleration?: Acceleration | undefined;
   components: Partial<Record<ComponentName, ManifestFile[]>>;
 }
 

@@ -1,4 +1,5 @@
 import { i420, i420Bytes } from '../kernels/i420';
+import { countEvaluations } from './diffusion/cache';
 import { type DenoiseHost, denoise, type StepReport } from './diffusion/denoise';
 import { previewFrames } from './diffusion/preview';
 import type { Stage as Expert } from './diffusion/schedule';
@@ -12,6 +13,7 @@ import type { InterpolatorModel, RgbFrame } from './interpolate/interpolator';
 import { retime } from './interpolate/retime';
 import type { Manifest, TensorSource } from './manifest';
 import { type Plan, planVideo } from './plan';
+import { accelerationMessage } from './plan/acceleration';
 import { ProgressMeter, StageClock } from './progress';
 import type { GeneratedVideo, JobOptions, Report } from './protocol';
 import { type AvailableParts, type Request, type ResolvedRequest, resolveRequest } from './request';
@@ -82,6 +84,8 @@ export async function generate(
   const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
   const limits = { maxBufferSize, maxStorageBufferBindingSize, f16, cpu, budgetBytes: host.budgetBytes };
   const plan = planVideo(resolved, host.model.manifest, limits);
+  const acceleration = accelerationMessage(plan.evaluations);
+  if (acceleration) report.log({ level: 'info', message: acceleration });
   host.model.arrange(plan.residency);
   const settings = await chooseEncoder(host.video, encoderCandidates(plan.format), signal);
   const meter = new ProgressMeter(plan.work, host.now, report.progress);
@@ -122,7 +126,7 @@ export async function generate(
       prompt,
       seed: resolved.seed,
       request: resolved,
-      timings: clock.timings(),
+      timings: { ...clock.timings(), evaluations: countEvaluations(plan.evaluations.steps) },
       ...(raw && { rgb24: raw.bytes.buffer }),
     };
   } finally {
@@ -183,7 +187,7 @@ async function* lookAt(frames: AsyncGenerator<I420Frame>, count: number, host: H
 }
 
 /** What the caller left open and what became of it. */
-function resolutionLog(request: Request, resolved: { interpolator_model: string; acceleration: string }): string[] {
+function resolutionLog(request: Request, resolved: { interpolator_model: string }): string[] {
   const lines: string[] = [];
   const wantsFrames = (request.num_interpolated_frames ?? 0) > 0;
   if (request.interpolator_model === undefined) {
@@ -192,9 +196,6 @@ function resolutionLog(request: Request, resolved: { interpolator_model: string;
         ? 'num_interpolated_frames has no effect: this model folder holds no interpolator.'
         : `interpolator_model was left out: using ${resolved.interpolator_model}.`,
     );
-  }
-  if (resolved.acceleration === 'regular') {
-    lines.push('acceleration "regular" computes every step: this model has no measured ratios.');
   }
   return lines;
 }

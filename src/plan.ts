@@ -1,8 +1,10 @@
-import { type DitConfig, type Umt5Config, type VaeConfig, vaeLevels } from './config';
+import { type DitConfig, patchChannels, type Umt5Config, type VaeConfig, vaeLevels } from './config';
 import { activationBytes, type DitPlan, headBytes } from './diffusion/activations';
+import { type Evaluation, type EvaluationPlan, planEvaluations } from './diffusion/cache';
 import type { DenoisePlan } from './diffusion/denoise';
-import { guidanceOf, readsNegativePrompt } from './diffusion/guidance';
-import { schedule, stageOf } from './diffusion/schedule';
+import { readsNegativePrompt } from './diffusion/guidance';
+import { residualBytes } from './diffusion/residuals';
+import { schedule } from './diffusion/schedule';
 import { SOLVERS } from './diffusion/solvers';
 import { ZoetropeError } from './errors';
 import { filmMac } from './interpolate/film-mac';
@@ -10,6 +12,7 @@ import { rifeMac } from './interpolate/rife-sizes';
 import type { Manifest } from './manifest';
 import { RIFE_46 } from './part';
 import { FILM_STYLE } from './part/film';
+import { withResiduals } from './plan/acceleration';
 import { chooseResidency, textKeyBytes, type WeightResidency } from './plan/residency';
 import type { ResolvedRequest } from './request';
 import { type VideoShape, videoShape } from './shape';
@@ -47,6 +50,8 @@ export interface Work {
 export interface Plan {
   shape: VideoShape;
   denoise: DenoisePlan;
+  /** What each step evaluates; `denoise` carries it out. */
+  evaluations: EvaluationPlan;
   /** Whether any stage reads the negative prompt. */
   negativePrompt: boolean;
   /** Which weights are on the GPU together. */
@@ -73,7 +78,7 @@ const MAX_MAC_CPU = 2e8;
 /** Plans a request for a model on a device. Throws `out-of-memory` when it fits neither the limits nor the budget. */
 export function planVideo(
   request: ResolvedRequest,
-  manifest: Pick<Manifest, 'sizes' | 'dit' | 'umt5' | 'vae' | 'boundary' | 'components'>,
+  manifest: Pick<Manifest, 'sizes' | 'dit' | 'umt5' | 'vae' | 'boundary' | 'components' | 'acceleration'>,
   limits: DeviceBudget,
 ): Plan {
   const shape = videoShape(request, manifest.sizes);
@@ -99,11 +104,27 @@ export function planVideo(
       decoderBytes(manifest.vae, shape.latentHeight, shape.latentWidth, vaeTile, shape.latentFrames).peak +
       2 * shape.width * shape.height,
   };
+  const { evaluations, arrangement: residency } = withResiduals(
+    planEvaluations(steps, request, request.acceleration, manifest.acceleration),
+    steps,
+    request,
+    (kept) => residualBytes(manifest.dit, dit, kept),
+    (extra) =>
+      chooseResidency(manifest.components, { ...working, diffusion: working.diffusion + extra }, limits.budgetBytes),
+  );
   return {
     shape,
-    denoise: { dit, schedule: steps, guidance: request, seed: request.seed, latentShape },
+    denoise: {
+      dit,
+      schedule: steps,
+      guidance: request,
+      seed: request.seed,
+      latentShape,
+      evaluations: evaluations.steps,
+    },
+    evaluations,
     negativePrompt,
-    residency: chooseResidency(manifest.components, working, limits.budgetBytes),
+    residency,
     vaeTile,
     interpolator:
       shape.interpolatedFrames > 0 && request.interpolator_model !== 'none' ? request.interpolator_model : null,
@@ -116,10 +137,9 @@ export function planVideo(
     },
     work: {
       text: (negativePrompt ? 2 : 1) * textWork(manifest.umt5),
-      steps: steps.timesteps.map((_, index) => {
-        const branches = guidanceOf(stageOf(steps, index), request).unconditional ? 2 : 1;
-        return branches * passWork(manifest.dit, shape.tokens);
-      }),
+      steps: evaluations.steps.map(({ conditional, unconditional }) =>
+        [conditional, unconditional].reduce((sum, how) => sum + evaluationWork(how, manifest.dit, shape.tokens), 0),
+      ),
       decode: decodeWork(manifest.vae, shape) + interpolationWork(shape, request.interpolator_model),
     },
   };
@@ -186,6 +206,13 @@ function textWork({ dModel, dFf, numHeads, dKv, numLayers }: Umt5Config): number
 function passWork({ dim, ffnDim, numLayers }: DitConfig, tokens: number): number {
   const linear = 2 * tokens * (6 * dim * dim + 2 * dim * ffnDim);
   return numLayers * (linear + 4 * tokens * tokens * dim + 4 * tokens * TYPICAL_ROWS * dim);
+}
+
+/** One evaluation; where the blocks are left out, embedding and head remain. */
+function evaluationWork(how: Evaluation, config: DitConfig, tokens: number): number {
+  if (how === 'absent') return 0;
+  if (how === 'skip') return 4 * tokens * config.dim * patchChannels(config);
+  return passWork(config, tokens);
 }
 
 /** Convolutions of the decoder, position by position. */

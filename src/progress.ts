@@ -1,5 +1,5 @@
 import type { Work } from './plan';
-import type { Progress, Stage, Timings } from './protocol';
+import type { Progress, Stage, StageTimings } from './protocol';
 
 /**
  * Turns "this much of that stage is done" into a share of the whole job and an estimate of the rest. The rest is predicted
@@ -17,7 +17,7 @@ export class ProgressMeter {
 
   /** @param now milliseconds, any origin. */
   constructor(
-    work: Work,
+    private readonly work: Work,
     private readonly now: () => number,
     private readonly emit: (progress: Progress) => void,
   ) {
@@ -33,7 +33,7 @@ export class ProgressMeter {
   /** Tells the listener that `done` of `total` units of the stage are done. */
   report(stage: Stage, done: number, total: number): void {
     const elapsedMs = this.now() - this.began;
-    const share = total > 0 ? Math.min(1, done / total) : 1;
+    const share = stage === 'diffusion' ? this.stepsShare(done) : total > 0 ? Math.min(1, done / total) : 1;
     // Weights that come late, such as the second expert's, do not end the stage that waits for them.
     if (stage !== this.current.stage && stage !== 'load') {
       this.current = { stage, fraction: this.highest, ms: elapsedMs };
@@ -43,14 +43,20 @@ export class ProgressMeter {
     const remainingMs = advance > 0.01 ? ((elapsedMs - this.current.ms) * (1 - this.highest)) / advance : null;
     this.emit({ stage, done, total, fraction: this.highest, elapsedMs, remainingMs });
   }
+
+  /** Steps differ: some run a single branch, some reuse what an earlier one gave. */
+  private stepsShare(done: number): number {
+    const sum = (steps: readonly number[]) => steps.reduce((total, step) => total + step, 0);
+    return sum(this.work.steps.slice(0, done)) / sum(this.work.steps);
+  }
 }
 
 /** A stage that has a time of its own. */
-type TimedStage = Exclude<keyof Timings, 'totalMs'>;
+type TimedStage = Exclude<keyof StageTimings, 'totalMs'>;
 
 /** Adds up the time of stages. A stage inside another, such as loading a part, is not counted twice. */
 export class StageClock {
-  private readonly times: Omit<Timings, 'totalMs'> = { loadMs: 0, textMs: 0, diffusionMs: 0, decodeMs: 0 };
+  private readonly times: Omit<StageTimings, 'totalMs'> = { loadMs: 0, textMs: 0, diffusionMs: 0, decodeMs: 0 };
   private readonly running: TimedStage[] = [];
   private readonly began: number;
   private since: number;
@@ -74,7 +80,7 @@ export class StageClock {
   }
 
   /** The times so far. */
-  timings(): Timings {
+  timings(): StageTimings {
     this.settle();
     return { ...this.times, totalMs: this.now() - this.began };
   }

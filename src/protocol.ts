@@ -39,12 +39,26 @@ export interface LogEntry {
 }
 
 /** Wall-clock milliseconds of a job's stages. */
-export interface Timings {
+export interface StageTimings {
   loadMs: number;
   textMs: number;
   diffusionMs: number;
   decodeMs: number;
   totalMs: number;
+}
+
+/** Evaluations of the diffusion experts in a run: one a step for each guidance branch that runs. */
+export interface EvaluationCounts {
+  total: number;
+  /** Those that ran the experts' blocks; the others reused what an earlier step gave. */
+  computed: number;
+  /** Steps, from 0, whose evaluation was left out, for each guidance branch. */
+  skipped: { conditional: number[]; unconditional: number[] };
+}
+
+/** What a job took. */
+export interface Timings extends StageTimings {
+  evaluations: EvaluationCounts;
 }
 
 /** A model folder, opened: what the page shows and the request form needs. */

@@ -1,5 +1,5 @@
 /** A job's progress in words. Pure. */
-import type { Progress, Stage, Timings } from '../index';
+import type { Progress, Stage, StageTimings } from '../index';
 import { formatBytes, formatClock, formatDuration } from './format';
 
 const STAGES: Record<Stage, string> = {
@@ -45,7 +45,7 @@ export function spokenText(progress: Progress): string {
 }
 
 /** Where the time of a finished job went: `7.3 s: model 0.5 s, prompt 0.2 s, …`; stages that took no time are left out. */
-export function timingText({ loadMs, textMs, diffusionMs, decodeMs, totalMs }: Timings): string {
+export function timingText({ loadMs, textMs, diffusionMs, decodeMs, totalMs }: StageTimings): string {
   const stages: [string, number][] = [
     ['model', loadMs],
     ['prompt', textMs],

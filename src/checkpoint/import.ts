@@ -13,6 +13,7 @@ import type { Convert } from './convert';
 import { openDiffusers } from './diffusers';
 import { fingerprintOf, Journal, type ResumableFolder } from './journal';
 import { fitPreview, publishedPreview } from './preview';
+import { publishedAcceleration } from './ratios';
 import { PieceWriter } from './shard';
 import { defaultSizes, recommendedSettings, variantOf } from './variants';
 import type { Checkpoint } from './weights';
@@ -102,6 +103,7 @@ export async function writeModel(options: WriteModelOptions, checkpoint: Checkpo
   };
   const tokenizer = [await copyTokenizer(sink, checkpoint)];
   const components = { tokenizer, ...(await writeComponents(checkpoint, { ...options, journal })) };
+  const acceleration = publishedAcceleration(variant);
   const manifest: Manifest = {
     format: 1,
     name,
@@ -115,6 +117,7 @@ export async function writeModel(options: WriteModelOptions, checkpoint: Checkpo
     sizes: sizes ?? defaultSizes(variant),
     recommended: recommendedSettings(variant, experts, shift),
     preview: publishedPreview(vae) ?? (await fitPreview(vae, checkpoint.weights.vae!, signal)),
+    ...(acceleration && { acceleration }),
     components,
   };
   throwIfAborted(signal);

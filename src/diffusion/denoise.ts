@@ -6,9 +6,11 @@ import type { Ort } from '../gpu/ort';
 import type { BlockWeights } from '../gpu/weights';
 import { Activations, type DitPlan } from './activations';
 import { DitSessions } from './block-graphs';
+import { computeAll, keptBranches, resumableAfter, type StepEvaluations } from './cache';
 import { predictVelocity } from './dit';
 import { type GuidanceScales, guidanceOf } from './guidance';
 import { torchRandn } from './noise';
+import { Residuals } from './residuals';
 import { Sampler } from './sampler';
 import { type Schedule, type Stage, stageOf } from './schedule';
 import { SOLVERS } from './solvers';
@@ -22,6 +24,8 @@ export interface DenoisePlan {
   seed: number | bigint;
   /** [16, T, h, w]. */
   latentShape: readonly number[];
+  /** What each step's evaluations do. Default: all compute. */
+  evaluations?: readonly StepEvaluations[] | undefined;
 }
 
 /** What a run is carried out with. */
@@ -45,6 +49,10 @@ export interface StepReport {
   estimate: GpuTensor;
   /** The network's output of this step. */
   velocities: { conditional: GpuTensor; unconditional?: GpuTensor };
+  /** Whether the run can go on behind this step from its latents alone: the next step reuses no residual. */
+  resumable: boolean;
+  /** What is kept for later steps, if anything is. */
+  residuals?: Residuals | undefined;
 }
 
 /**
@@ -62,6 +70,7 @@ export async function denoise(
   const { gpu, config, signal } = host;
   const { schedule, dit, latentShape } = plan;
   const solver = SOLVERS[schedule.solver];
+  const evaluations = plan.evaluations ?? computeAll(schedule, plan.guidance);
   const sessions = new DitSessions(config, host.ort);
   const noise = torchRandn(
     plan.seed,
@@ -71,6 +80,8 @@ export async function denoise(
   try {
     const sampler = scope.own(new Sampler(gpu, solver, latentShape, noise));
     const activations = scope.own(new Activations(gpu, config, dit, negative ? 2 : 1));
+    const kept = keptBranches(evaluations);
+    const residuals = kept > 0 ? scope.own(new Residuals(gpu, config, dit, kept)) : undefined;
     const velocity = () => scope.own(gpu.memory.tensor('velocity', 'float32', latentShape));
     const velocities = negative ? [velocity(), velocity()] : [velocity()];
     let stage: StageState | undefined;
@@ -85,13 +96,18 @@ export async function denoise(
       }
       const [conditional, unconditional] = velocities.slice(0, stage.texts.length);
       const ran = unconditional ? [conditional!, unconditional] : [conditional!];
-      const pass = { gpu, sessions, plan: dit, activations, signal };
-      await predictVelocity(pass, stage.expert, sampler.get('sample'), schedule.timesteps[index]!, stage.texts, ran);
+      const pass = { gpu, sessions, plan: dit, activations, residuals, signal };
+      const { conditional: first, unconditional: second } = evaluations[index]!;
+      const how = unconditional ? [first, second] : [first];
+      const timestep = schedule.timesteps[index]!;
+      await predictVelocity(pass, stage.expert, sampler.get('sample'), timestep, stage.texts, ran, how);
       const step = solver.step(schedule, index, guided.scale);
       const given = { conditional: conditional!, ...(unconditional && { unconditional }) };
       await sampler.apply(step, given);
       const estimate = sampler.get(step.estimate);
-      await onStep({ index, stage: name, sample: sampler.get('sample'), estimate, velocities: given });
+      const sample = sampler.get('sample');
+      const resumable = resumableAfter(evaluations, index);
+      await onStep({ index, stage: name, sample, estimate, velocities: given, resumable, residuals });
     }
     const latents = gpu.memory.tensor('latents', 'float32', latentShape);
     gpu.memory.copy(sampler.get('sample'), 0, latents, 0, latents.sizeBytes);

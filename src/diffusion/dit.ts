@@ -1,12 +1,14 @@
 import { attention, attentionLaunches } from '../../kernels/attention';
 import { qkNormRope } from '../../kernels/qk-norm-rope';
 import { patchChannels } from '../config';
-import { throwIfAborted } from '../errors';
+import { throwIfAborted, ZoetropeError } from '../errors';
 import type { Gpu } from '../gpu/device';
 import type { GpuTensor } from '../gpu/memory';
 import type { BlockWeights, WeightView } from '../gpu/weights';
 import { type Activations, type Branch, type DitPlan, sweeps } from './activations';
 import type { BlockGraph, CompiledGraph, DitSessions } from './block-graphs';
+import type { Evaluation } from './cache';
+import type { Residuals } from './residuals';
 import { sinusoid } from './rope';
 import type { BlockText, TextKeys } from './text-keys';
 
@@ -16,6 +18,8 @@ export interface DitHost {
   sessions: DitSessions;
   plan: DitPlan;
   activations: Activations;
+  /** Where residuals are kept, for evaluations that keep or skip. */
+  residuals?: Residuals | undefined;
   signal?: AbortSignal | undefined;
   /** Shown the tensors between the stages, by the fixtures' names; finds the first wrong step. */
   tap?: ((name: string, tensor: GpuTensor) => Promise<void>) | undefined;
@@ -28,6 +32,7 @@ export interface DitHost {
  * same bits.
  * @param texts keys and values of each branch's prompt: conditional first, then unconditional if that branch runs.
  * @param velocities filled; as many as `texts`.
+ * @param evaluations what each branch does, as many as `texts`. Where all of them skip, no block's weights are asked for. Default: all compute.
  */
 export async function predictVelocity(
   host: DitHost,
@@ -36,6 +41,7 @@ export async function predictVelocity(
   timestep: number,
   texts: readonly TextKeys[],
   velocities: readonly GpuTensor[],
+  evaluations: readonly Evaluation[] = texts.map(() => 'compute'),
 ): Promise<void> {
   const { activations } = host;
   await embedTime(host, expert.outer, timestep);
@@ -43,13 +49,23 @@ export async function predictVelocity(
   await host.tap?.('e0', activations.e0);
   const together = activations.branches.length;
   for (let first = 0; first < texts.length; first += together) {
-    const branches = activations.branches.slice(0, texts.length - first);
-    await embed(host, expert.outer, latents, branches);
-    await host.tap?.('patch_tokens', branches[0]!.x[0]!);
-    await passBlocks(host, expert, branches, texts.slice(first, first + together));
-    for (const [index, branch] of branches.entries()) {
-      await head(host, expert.outer, branch, velocities[first + index]!);
+    const entered = activations.branches
+      .slice(0, texts.length - first)
+      .map((branch, i) => ({ branch, index: first + i, text: texts[first + i]!, does: evaluations[first + i]! }));
+    await embed(
+      host,
+      expert.outer,
+      latents,
+      entered.map(({ branch }) => branch),
+    );
+    await host.tap?.('patch_tokens', entered[0]!.branch.x[0]!);
+    const running = entered.filter(({ does }) => does !== 'skip');
+    if (running.length > 0) await passBlocks(host, expert, running);
+    for (const { branch, index, does } of entered) {
+      if (does === 'keep') await keepResidual(host, expert.outer, branch, index);
+      if (does === 'skip') await applyResidual(host, branch, index);
     }
+    for (const { branch, index } of entered) await head(host, expert.outer, branch, velocities[index]!);
   }
 }
 
@@ -57,20 +73,19 @@ export async function predictVelocity(
 async function passBlocks(
   host: DitHost,
   expert: BlockWeights,
-  branches: readonly Branch[],
-  texts: readonly TextKeys[],
+  running: readonly { branch: Branch; text: TextKeys }[],
 ): Promise<void> {
   for (let block = 0; block < host.sessions.config.numLayers; block++) {
     const weights = await expert.block(block);
     await modulate(host, weights);
-    for (const [index, branch] of branches.entries()) {
-      // Until the first cross-attention all branches hold the same numbers, so block 0 attends once for all (exact).
-      const shared = block === 0 ? (index === 0 ? branches : []) : [branch];
+    // Until the first cross-attention all branches hold the same numbers, so block 0 attends once for all (exact).
+    for (const sharing of block === 0 ? [running] : running.map((one) => [one])) {
+      const branches = sharing.map(({ branch }) => branch);
       const read: BlockText[] = [];
-      for (const text of texts.slice(index, index + shared.length)) read.push(await text.block(block, weights));
-      if (shared.length > 0) await runBlock(host, weights, shared, read);
+      for (const { text } of sharing) read.push(await text.block(block, weights));
+      await runBlock(host, weights, branches, read);
     }
-    await host.tap?.(`block${block}.block_out`, branches[0]!.x[0]!);
+    await host.tap?.(`block${block}.block_out`, running[0]!.branch.x[0]!);
     // Waiting here bounds what is queued, so that a cancel takes effect within a block, not after a step.
     await host.gpu.device.queue.onSubmittedWorkDone();
   }
@@ -84,16 +99,42 @@ async function embed(
   branches: readonly Branch[],
 ): Promise<void> {
   const { gpu, sessions, plan, activations } = host;
-  const width = patchChannels(sessions.config) * 4;
   await run(await sessions.patchify(plan.grid), { latents }, { patches: activations.patches });
   for (const chunk of plan.chunks) {
-    const rows = activations.chunkPatches.view([chunk.tokens, patchChannels(sessions.config)]);
-    gpu.memory.copy(activations.patches, chunk.begin * width, rows, 0, chunk.tokens * width);
-    const compiled = await sessions.outer('embed', weights, chunk.tokens);
     const x = branches[0]!.x[chunk.index]!;
-    await run(compiled, weights.feeds(compiled.graph.inputs, { patches: rows }), { x });
+    await embedChunk(host, weights, chunk, x);
     for (const branch of branches.slice(1)) gpu.memory.copy(x, 0, branch.x[chunk.index]!, 0, x.sizeBytes);
   }
+}
+
+/** A chunk of the patches to its patch embedding `x`. */
+async function embedChunk(host: DitHost, weights: WeightView, chunk: Chunk, x: GpuTensor): Promise<void> {
+  const { gpu, sessions, activations } = host;
+  const width = patchChannels(sessions.config);
+  const rows = activations.chunkPatches.view([chunk.tokens, width]);
+  gpu.memory.copy(activations.patches, chunk.begin * width * 4, rows, 0, chunk.tokens * width * 4);
+  const compiled = await sessions.outer('embed', weights, chunk.tokens);
+  await run(compiled, weights.feeds(compiled.graph.inputs, { patches: rows }), { x });
+}
+
+/** Keeps what the blocks have added. The embedding is made once more, which is one small product, instead of being held all the way. */
+async function keepResidual(host: DitHost, weights: WeightView, { x }: Branch, branch: number): Promise<void> {
+  const { plan, sessions, activations } = host;
+  for (const chunk of plan.chunks) {
+    const embedded = activations.residual.view([chunk.tokens, sessions.config.dim]);
+    await embedChunk(host, weights, chunk, embedded);
+    await residualsOf(host).keep(branch, chunk, x[chunk.index]!, embedded);
+  }
+}
+
+/** Adds to the embedding what the blocks added at an earlier step. */
+async function applyResidual(host: DitHost, { x }: Branch, branch: number): Promise<void> {
+  for (const chunk of host.plan.chunks) await residualsOf(host).apply(branch, chunk, x[chunk.index]!);
+}
+
+function residualsOf({ residuals }: DitHost): Residuals {
+  if (residuals) return residuals;
+  throw new ZoetropeError('internal', 'An evaluation keeps or reuses a residual, and there is no place for it.');
 }
 
 async function embedTime(host: DitHost, weights: WeightView, timestep: number): Promise<void> {

@@ -32,6 +32,19 @@ const text = (description: string): Schema => ({ type: 'string', description });
 const integer = (description: string): Schema => ({ type: 'integer', description });
 const reference = (name: string): Schema => ({ $ref: `#/components/schemas/${name}` });
 
+const stepList: Schema = { type: 'array', items: { type: 'integer' } };
+
+/** `EvaluationCounts` of `src/protocol.ts`. */
+const EVALUATIONS: Schema = {
+  type: 'object',
+  description: 'Evaluations of the diffusion experts: all, those computed, and the steps, from 0, that were left out.',
+  properties: {
+    total: { type: 'integer' },
+    computed: { type: 'integer' },
+    skipped: { type: 'object', properties: { conditional: stepList, unconditional: stepList } },
+  },
+};
+
 function schemas(): Record<string, Schema> {
   const input = Object.fromEntries(requestFields.map((field) => [field.name, fieldSchema(field)]));
   const optional = requestFields.map(({ name }) => name).filter((name) => name !== 'prompt');
@@ -45,8 +58,9 @@ function schemas(): Record<string, Schema> {
         seed: integer('The seed that was used.'),
         timings: {
           type: 'object',
+          properties: { evaluations: EVALUATIONS },
           additionalProperties: { type: 'number' },
-          description: 'Milliseconds of each stage. Not part of the hosted answer.',
+          description: 'Milliseconds of each stage, and what was evaluated. Not part of the hosted answer.',
         },
         request: { type: 'object', description: 'Every field as it was used. Not part of the hosted answer.' },
       },

@@ -35,7 +35,7 @@ const text = z.string().check(z.minLength(1), z.maxLength(200));
 const byteCount = z.int().check(z.minimum(0));
 const side = z.int().check(z.minimum(SIZE_MULTIPLE), z.maximum(MAX_SIDE), z.multipleOf(SIZE_MULTIPLE));
 const size = z.tuple([side, side]);
-const ratios = z.object({ '16:9': size, '9:16': size, '1:1': size });
+const shapes = z.object({ '16:9': size, '9:16': size, '1:1': size });
 const epsilon = z.number().check(z.positive(), z.maximum(1));
 
 const tensorSchema = z.object({
@@ -57,6 +57,18 @@ const fileSchema = z.object({
 });
 
 const files = z.array(fileSchema).check(z.minLength(1));
+
+/** Steps that a measured run may have. */
+const MAX_MEASURED = 1000;
+/** Widest ratio of two magnitudes that is no mistake; published ones lie between 0.6 and 1.1. */
+const MAX_RATIO = 100;
+const ratio = z.number().check(z.minimum(1 / MAX_RATIO), z.maximum(MAX_RATIO));
+const ratioList = z.array(ratio).check(z.minLength(2), z.maxLength(MAX_MEASURED));
+const magnitudeRatios = z.object({
+  sigmas: z.array(z.number().check(z.minimum(0), z.maximum(1))).check(z.minLength(2), z.maxLength(MAX_MEASURED)),
+  conditional: ratioList,
+  unconditional: ratioList,
+});
 
 const manifestSchema = z.object({
   format: z.literal(1),
@@ -97,12 +109,21 @@ const manifestSchema = z.object({
     latentsStd: z.array(z.number().check(z.positive())),
   }),
   boundary: z.nullable(z.number().check(z.gt(0), z.lt(1))),
-  sizes: z.object({ '480p': ratios, '580p': ratios, '720p': ratios }),
+  sizes: z.object({ '480p': shapes, '580p': shapes, '720p': shapes }),
   recommended: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
   preview: z.object({
     weights: z.array(z.array(z.number()).check(z.length(3))),
     bias: z.array(z.number()).check(z.length(3)),
   }),
+  acceleration: z.optional(
+    z.object({
+      threshold: z.number().check(z.positive(), z.maximum(10)),
+      maxSkips: count(100),
+      retention: z.number().check(z.minimum(0), z.maximum(1)),
+      high: magnitudeRatios,
+      low: z.optional(magnitudeRatios),
+    }),
+  ),
   components: z.object({
     tokenizer: files,
     text_encoder: files,
@@ -141,6 +162,26 @@ function checkNumbers({ dit, umt5, vae, preview, boundary, components }: Manifes
   }
   if ((boundary === null) !== (components.low === undefined)) {
     refuse('a boundary and a "low" component belong together; one of them is missing.');
+  }
+}
+
+/** The measured levels of each expert fall, and every level has its ratios. */
+function checkAcceleration({ acceleration, components }: Manifest): void {
+  if (!acceleration) return;
+  if ((acceleration.low === undefined) !== (components.low === undefined)) {
+    refuse('the ratios of acceleration and the components must be of the same experts.');
+  }
+  for (const stage of ['high', 'low'] as const) {
+    const measured = acceleration[stage];
+    if (!measured) continue;
+    const { sigmas, conditional, unconditional } = measured;
+    if (conditional.length !== sigmas.length || unconditional.length !== sigmas.length) {
+      refuse(
+        `acceleration.${stage} has ${sigmas.length} levels with ${conditional.length} and ${unconditional.length} ratios.`,
+      );
+    }
+    const rises = sigmas.findIndex((sigma, index) => index > 0 && sigma >= sigmas[index - 1]!);
+    if (rises > 0) refuse(`acceleration.${stage}.sigmas must fall, ${sigmas[rises]} follows ${sigmas[rises - 1]}.`);
   }
 }
 
@@ -210,6 +251,7 @@ export function parseManifest(bytes: Uint8Array): Manifest {
   if (!parsed.success) refuse(`${firstProblem(parsed.error)}. Import the checkpoint again.`);
   const manifest = parsed.data as Manifest;
   checkNumbers(manifest);
+  checkAcceleration(manifest);
   const paths = new Set([MANIFEST_FILE]);
   for (const [component, componentFiles] of Object.entries(manifest.components) as [ComponentName, ManifestFile[]][]) {
     for (const file of componentFiles) {
