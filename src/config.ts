@@ -1,4 +1,4 @@
-import { ZoetropeError } from './errors';
+import { shown, ZoetropeError } from './errors';
 
 /** Sizes of one diffusion expert (WanModel). Defaults in brackets are those of Wan 2.2 A14B. */
 export interface DitConfig {
@@ -74,24 +74,35 @@ type Json = Record<string, unknown>;
 function number(json: Json, key: string, what: string): number {
   const value = json[key];
   if (typeof value !== 'number' || !Number.isFinite(value)) {
-    throw new ZoetropeError('bad-checkpoint', `${what}: "${key}" must be a number, got ${JSON.stringify(value)}.`);
+    throw new ZoetropeError('bad-checkpoint', `${what}: "${key}" must be a number, got ${shown(value)}.`);
   }
   return value;
 }
 
-function positiveInteger(json: Json, key: string, what: string): number {
+/**
+ * Largest width or count of a configuration; the largest known, UMT5's vocabulary, is 256,384. Bounds what a hostile one can ask
+ * for, and keeps products of three of them within the whole numbers that a double holds.
+ */
+export const MAX_WIDTH = 2 ** 24;
+/** Most layers, blocks or levels; the most known are 40. */
+export const MAX_LAYERS = 512;
+
+function positiveInteger(json: Json, key: string, what: string, max = MAX_WIDTH): number {
   const value = number(json, key, what);
-  if (!Number.isInteger(value) || value < 1) {
-    throw new ZoetropeError('bad-checkpoint', `${what}: "${key}" must be a whole number above 0, got ${value}.`);
+  if (!Number.isInteger(value) || value < 1 || value > max) {
+    throw new ZoetropeError(
+      'bad-checkpoint',
+      `${what}: "${key}" must be a whole number from 1 to ${max}, got ${value}.`,
+    );
   }
   return value;
 }
 
 function numbers(json: Json, key: string, what: string, length?: number): number[] {
   const value = json[key];
-  if (!Array.isArray(value) || value.some((n) => typeof n !== 'number') || (length ?? value.length) !== value.length) {
+  if (!Array.isArray(value) || !value.every(Number.isFinite) || (length ?? value.length) !== value.length) {
     const expected = length === undefined ? 'a list of numbers' : `a list of ${length} numbers`;
-    throw new ZoetropeError('bad-checkpoint', `${what}: "${key}" must be ${expected}, got ${JSON.stringify(value)}.`);
+    throw new ZoetropeError('bad-checkpoint', `${what}: "${key}" must be ${expected}, got ${shown(value)}.`);
   }
   return value as number[];
 }
@@ -133,7 +144,7 @@ export function parseDitConfig(json: Json, what: string): DitConfig {
   if (json.qk_norm !== 'rms_norm_across_heads' || json.cross_attn_norm !== true) {
     throw new ZoetropeError(
       'bad-checkpoint',
-      `${what}: qk_norm must be "rms_norm_across_heads" with cross_attn_norm true, got ${JSON.stringify(json.qk_norm)} and ${JSON.stringify(json.cross_attn_norm)}.`,
+      `${what}: qk_norm must be "rms_norm_across_heads" with cross_attn_norm true, got ${shown(json.qk_norm)} and ${shown(json.cross_attn_norm)}.`,
     );
   }
   return checkDitConfig(
@@ -141,7 +152,7 @@ export function parseDitConfig(json: Json, what: string): DitConfig {
       dim: heads * headDim,
       ffnDim: positiveInteger(json, 'ffn_dim', what),
       numHeads: heads,
-      numLayers: positiveInteger(json, 'num_layers', what),
+      numLayers: positiveInteger(json, 'num_layers', what, MAX_LAYERS),
       inChannels: positiveInteger(json, 'in_channels', what),
       outChannels: positiveInteger(json, 'out_channels', what),
       freqDim: positiveInteger(json, 'freq_dim', what),
@@ -159,7 +170,7 @@ export function parseUmt5Config(json: Json, what: string): Umt5Config {
   if (json.feed_forward_proj !== 'gated-gelu') {
     throw new ZoetropeError(
       'bad-checkpoint',
-      `${what}: feed_forward_proj must be "gated-gelu", got ${JSON.stringify(json.feed_forward_proj)}.`,
+      `${what}: feed_forward_proj must be "gated-gelu", got ${shown(json.feed_forward_proj)}.`,
     );
   }
   return {
@@ -168,7 +179,7 @@ export function parseUmt5Config(json: Json, what: string): Umt5Config {
     dKv: positiveInteger(json, 'd_kv', what),
     numHeads: positiveInteger(json, 'num_heads', what),
     dFf: positiveInteger(json, 'd_ff', what),
-    numLayers: positiveInteger(json, 'num_layers', what),
+    numLayers: positiveInteger(json, 'num_layers', what, MAX_LAYERS),
     relativeBuckets: positiveInteger(json, 'relative_attention_num_buckets', what),
     relativeMaxDistance: positiveInteger(json, 'relative_attention_max_distance', what),
     eps: number(json, 'layer_norm_epsilon', what),
@@ -178,11 +189,18 @@ export function parseUmt5Config(json: Json, what: string): Umt5Config {
 /** Reads the `config.json` of a diffusers `AutoencoderKLWan` (its key for the temporal flags is spelled "temperal"). */
 export function parseVaeConfig(json: Json, what: string): VaeConfig {
   const dimMult = numbers(json, 'dim_mult', what);
+  if (dimMult.length < 1 || dimMult.length > 8 || !dimMult.every((m) => Number.isInteger(m) && m >= 1 && m <= 64)) {
+    const got = shown(dimMult.length === 1 ? dimMult[0] : dimMult);
+    throw new ZoetropeError(
+      'bad-checkpoint',
+      `${what}: "dim_mult" must be 1 to 8 whole numbers from 1 to 64, got ${got}.`,
+    );
+  }
   const flags = json.temperal_downsample;
   if (!Array.isArray(flags) || flags.length !== dimMult.length - 1 || flags.some((f) => typeof f !== 'boolean')) {
     throw new ZoetropeError(
       'bad-checkpoint',
-      `${what}: "temperal_downsample" must be ${dimMult.length - 1} booleans, got ${JSON.stringify(flags)}.`,
+      `${what}: "temperal_downsample" must be ${dimMult.length - 1} booleans, got ${shown(flags)}.`,
     );
   }
   if (Array.isArray(json.attn_scales) && json.attn_scales.length > 0) {
@@ -196,7 +214,7 @@ export function parseVaeConfig(json: Json, what: string): VaeConfig {
     baseDim: positiveInteger(json, 'base_dim', what),
     zDim,
     dimMult,
-    numResBlocks: positiveInteger(json, 'num_res_blocks', what),
+    numResBlocks: positiveInteger(json, 'num_res_blocks', what, 64),
     temporalUpsample: [...(flags as boolean[])].reverse(),
     latentsMean: numbers(json, 'latents_mean', what, zDim),
     latentsStd: numbers(json, 'latents_std', what, zDim),

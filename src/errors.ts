@@ -79,6 +79,33 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
   }
 }
 
+/** Longest foreign value in a message, UTF-16 units. */
+const SHOWN_LENGTH = 80;
+
+/** JSON of a value; what is longer than `room` ends somewhere behind it. */
+function written(value: unknown, room: number): string {
+  if (typeof value === 'string') return JSON.stringify(value.slice(0, room));
+  if (typeof value !== 'object' || value === null) return String(value);
+  const list = Array.isArray(value);
+  let text = list ? '[' : '{';
+  for (const key of list ? value.keys() : Object.keys(value)) {
+    if (text.length > room) return text;
+    if (text.length > 1) text += ',';
+    if (!list) text += `${written(key, room)}:`;
+    text += written((value as Record<string, unknown>)[key], room - text.length);
+  }
+  return text + (list ? ']' : '}');
+}
+
+/**
+ * A value of somebody's document for a message, cut. It is not written out first: a list of numbers like `1e20` would become five
+ * times as long as the document.
+ */
+export function shown(value: unknown): string {
+  const text = written(value, SHOWN_LENGTH);
+  return text.length > SHOWN_LENGTH ? `${text.slice(0, SHOWN_LENGTH)}…` : text;
+}
+
 /** Message of anything thrown, for wrapping foreign errors. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

@@ -287,6 +287,32 @@ export function componentShapes(manifest: Pick<Manifest, 'dit' | 'umt5' | 'vae'>
   return new Map();
 }
 
+/** Tensors of a layer of the transformer, of the text encoder, and of a residual block of the VAE (without a shortcut). */
+const DIT_LAYER_TENSORS = 27;
+const UMT5_LAYER_TENSORS = 10;
+const VAE_BLOCK_TENSORS = 6;
+
+/**
+ * Refuses a configuration of more layers than so many tensors can be, before {@link componentShapes} makes a list of them: a
+ * configuration of a hundred bytes must not ask for more than the file beside it holds. Throws `bad-checkpoint`.
+ */
+export function checkLayers(
+  { dit, umt5, vae }: Pick<Manifest, 'dit' | 'umt5' | 'vae'>,
+  component: ComponentName,
+  tensorCount: number,
+  what: string,
+): void {
+  let least = 0;
+  if (component === 'high' || component === 'low') least = DIT_LAYER_TENSORS * dit.numLayers;
+  if (component === 'text_encoder') least = UMT5_LAYER_TENSORS * umt5.numLayers;
+  if (component === 'vae') least = VAE_BLOCK_TENSORS * vae.dimMult.length * (vae.numResBlocks + 1);
+  if (least <= tensorCount) return;
+  throw new ZoetropeError(
+    'bad-checkpoint',
+    `${what}: the configuration asks for at least ${least} tensors, and there are ${tensorCount}. Use the files of one complete release.`,
+  );
+}
+
 /**
  * Checks that `entries` holds exactly the tensors of `shapes`, each plain with that shape or quantised to it. Throws
  * `bad-checkpoint` naming the first tensors that are missing, of a wrong shape, or unknown, and ending with `remedy`.

@@ -1,3 +1,4 @@
+import { parseObject } from './checkpoint/json';
 import { ZoetropeError } from './errors';
 import type { Gpu } from './gpu/device';
 import { type BlockWeights, residentBlocks, Weights } from './gpu/weights';
@@ -64,10 +65,9 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
     manifest,
 
     tokenizer: (load) =>
-      parts.get('tokenizer', openOptions(load), async (source) => {
-        const text = new TextDecoder().decode(await source.readFile('tokenizer.json'));
-        return createTokenizer(JSON.parse(text));
-      }),
+      parts.get('tokenizer', openOptions(load), async (source) =>
+        createTokenizer(parseObject(await source.readFile('tokenizer.json'), 'tokenizer.json')),
+      ),
 
     arrange(residency) {
       if (residency === arrangement) return;

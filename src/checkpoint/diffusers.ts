@@ -10,8 +10,8 @@ import {
   type VaeConfig,
   vaeShapes,
 } from '../config';
-import { ZoetropeError } from '../errors';
-import type { ByteSource, Folder } from '../manifest';
+import { shown, ZoetropeError } from '../errors';
+import { type ByteSource, checkLayers, type Folder } from '../manifest';
 import { type FileTensors, fromSafetensors } from './file-tensors';
 import { parseObject } from './json';
 import { DIFFUSERS_DIT, diffusersVae, HUGGING_FACE_UMT5 } from './names';
@@ -54,7 +54,7 @@ function readBoundary(index: Json): number | null {
   const pipeline = index._class_name;
   if (pipeline !== 'WanPipeline') {
     const image = pipeline === 'WanImageToVideoPipeline';
-    const what = image ? 'an image-to-video model' : `a ${JSON.stringify(pipeline)}`;
+    const what = image ? 'an image-to-video model' : `a pipeline of class ${shown(pipeline)}`;
     refuse(`model_index.json: this is ${what}; Zoetrope runs WanPipeline, text to video. Use the T2V release.`);
   }
   if (index.expand_timesteps === true) {
@@ -63,11 +63,11 @@ function readBoundary(index: Json): number | null {
   if (!hasPart(index, 'transformer')) refuse('model_index.json lists no transformer.');
   const boundary = index.boundary_ratio ?? null;
   if (!hasPart(index, 'transformer_2')) {
-    if (boundary !== null) refuse(`model_index.json: boundary_ratio is ${boundary} without a transformer_2.`);
+    if (boundary !== null) refuse(`model_index.json: boundary_ratio is ${shown(boundary)} without a transformer_2.`);
     return null;
   }
   if (typeof boundary !== 'number' || !(boundary > 0 && boundary < 1)) {
-    refuse(`model_index.json: two experts need a boundary_ratio between 0 and 1, got ${JSON.stringify(boundary)}.`);
+    refuse(`model_index.json: two experts need a boundary_ratio between 0 and 1, got ${shown(boundary)}.`);
   }
   return boundary;
 }
@@ -76,11 +76,11 @@ async function readShift(folder: Folder): Promise<number> {
   const path = 'scheduler/scheduler_config.json';
   const config = await readJson(folder, path);
   if (config.prediction_type !== 'flow_prediction') {
-    const got = JSON.stringify(config.prediction_type);
+    const got = shown(config.prediction_type);
     refuse(`${path}: prediction_type must be "flow_prediction", got ${got}.`);
   }
   if (typeof config.flow_shift !== 'number' || !(config.flow_shift > 0)) {
-    refuse(`${path}: flow_shift must be a number above 0, got ${JSON.stringify(config.flow_shift)}.`);
+    refuse(`${path}: flow_shift must be a number above 0, got ${shown(config.flow_shift)}.`);
   }
   return config.flow_shift;
 }
@@ -100,10 +100,13 @@ async function openPart(folder: Folder, directory: string, stem: string, signal?
   return fromSafetensors(await openSharded(folder, directory, stem, signal), directory);
 }
 
-async function openExpert(folder: Folder, directory: string, dit: DitConfig, signal?: AbortSignal): Promise<Weights> {
+type Configs = Pick<Checkpoint, 'dit' | 'umt5' | 'vae'>;
+
+async function openExpert(folder: Folder, directory: string, configs: Configs, signal?: AbortSignal): Promise<Weights> {
   const source = await openPart(folder, directory, 'diffusion_pytorch_model', signal);
-  refuseImageInput(source, dit, directory);
-  return nameWeights(source, ditShapes(dit), DIFFUSERS_DIT, directory);
+  refuseImageInput(source, configs.dit, directory);
+  checkLayers(configs, 'high', source.tensors.size, directory);
+  return nameWeights(source, ditShapes(configs.dit), DIFFUSERS_DIT, directory);
 }
 
 /** Refuses parts whose widths do not meet. */
@@ -127,8 +130,7 @@ export async function refuseSameExperts(high: Weights, low: Weights): Promise<vo
 /** A `tokenizer.json` after a look at its model. */
 export function checkTokenizer(bytes: Uint8Array, path: string): ByteSource {
   const model = parseObject(bytes, path).model as Json | null | undefined;
-  if (model?.type !== 'Unigram')
-    refuse(`${path}: the model type must be "Unigram", got ${JSON.stringify(model?.type)}.`);
+  if (model?.type !== 'Unigram') refuse(`${path}: the model type must be "Unigram", got ${shown(model?.type)}.`);
   return { sizeBytes: bytes.length, read: async (begin, end) => bytes.subarray(begin, end) };
 }
 
@@ -154,21 +156,16 @@ export async function openDiffusers(folder: Folder, signal?: AbortSignal): Promi
   }
   const tokenizerPath = 'tokenizer/tokenizer.json';
   const tokenizer = checkTokenizer(await readBounded(folder, tokenizerPath, MAX_TOKENIZER_BYTES), tokenizerPath);
-  const textEncoder = nameWeights(
-    await openPart(folder, 'text_encoder', 'model', signal),
-    umt5Shapes(umt5),
-    HUGGING_FACE_UMT5,
-    'text_encoder',
-  );
-  const high = await openExpert(folder, 'transformer', dit, signal);
-  const low = boundary === null ? undefined : await openExpert(folder, 'transformer_2', dit, signal);
+  const configs = { dit, umt5, vae };
+  const text = await openPart(folder, 'text_encoder', 'model', signal);
+  checkLayers(configs, 'text_encoder', text.tensors.size, 'text_encoder');
+  const textEncoder = nameWeights(text, umt5Shapes(umt5), HUGGING_FACE_UMT5, 'text_encoder');
+  const high = await openExpert(folder, 'transformer', configs, signal);
+  const low = boundary === null ? undefined : await openExpert(folder, 'transformer_2', configs, signal);
   if (low) await refuseSameExperts(high, low);
-  const decoder = nameWeights(
-    await openPart(folder, 'vae', 'diffusion_pytorch_model', signal),
-    vaeShapes(vae),
-    diffusersVae(vae),
-    'vae',
-  );
+  const frames = await openPart(folder, 'vae', 'diffusion_pytorch_model', signal);
+  checkLayers(configs, 'vae', frames.tensors.size, 'vae');
+  const decoder = nameWeights(frames, vaeShapes(vae), diffusersVae(vae), 'vae');
   const weights = { text_encoder: textEncoder, high, vae: decoder, ...(low && { low }) };
   return { dit, umt5, vae, boundary, shift, tokenizer, weights };
 }

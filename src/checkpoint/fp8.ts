@@ -1,4 +1,4 @@
-import { ZoetropeError } from '../errors';
+import { shown, ZoetropeError } from '../errors';
 import { decodeFloats, isFloatDtype } from '../floats';
 import { DTYPE_BYTES, type FileDtype, type RangedTensorSource, type TensorEntry, tensorBytes } from '../manifest';
 import type { FileTensor } from './file-tensor';
@@ -46,9 +46,16 @@ const VALUE_OF: Readonly<Record<ByteDtype, (byte: number) => number>> = {
   I8: (byte) => (byte << 24) >> 24,
 };
 
-/** Value of every byte of a dtype, before scaling. */
+const TABLES = new Map<ByteDtype, Float32Array>();
+
+/** Value of every byte of a dtype, before scaling; made once, because a file may list thousands of such tensors. */
 export function byteValues(dtype: ByteDtype): Float32Array {
-  return Float32Array.from({ length: 256 }, (_, byte) => VALUE_OF[dtype](byte));
+  let table = TABLES.get(dtype);
+  if (!table) {
+    table = Float32Array.from({ length: 256 }, (_, byte) => VALUE_OF[dtype](byte));
+    TABLES.set(dtype, table);
+  }
+  return table;
 }
 
 function isByteDtype(dtype: FileDtype): dtype is ByteDtype {
@@ -78,7 +85,7 @@ async function checkLayerFormat(source: RangedTensorSource, name: string, what: 
   if (entry.dtype !== 'U8' || tensorBytes(entry) > MAX_LAYER_FORMAT_BYTES)
     refuse(`is of ${entry.dtype} [${entry.shape}]`);
   const { format } = parseObject(await source.read(name), `${what}: "${name}"`);
-  if (format !== 'float8_e4m3fn' && format !== 'float8_e5m2') refuse(`says the format ${JSON.stringify(format)}`);
+  if (format !== 'float8_e4m3fn' && format !== 'float8_e5m2') refuse(`says the format ${shown(format)}`);
 }
 
 /** A weight of one byte a value; its scales are read once, when the first values are. */

@@ -5,6 +5,7 @@ import {
   type Folder,
   type FolderSink,
   hashPiece,
+  MAX_PIECE_BYTES,
   type ManifestFile,
   type Piece,
   type ShardTensor,
@@ -106,9 +107,8 @@ export class Journal {
   /** Opens the folder's journal. One of another import, or a damaged one, counts as none. */
   static async open(folder: ResumableFolder, fingerprint: string): Promise<Journal> {
     const read = await Promise.all(JOURNAL_FILES.map((path) => readWhole(folder, path)));
-    const valid = (await Promise.all(read.map((bytes) => bytes && parse(bytes)))).filter(
-      (state) => state?.version === VERSION && state.fingerprint === fingerprint,
-    ) as Written[];
+    const parsed = await Promise.all(read.map((bytes) => bytes && parse(bytes)));
+    const valid = parsed.filter((state) => state !== undefined && state.fingerprint === fingerprint) as Written[];
     valid.sort((a, b) => b.turn - a.turn);
     const journal = new Journal(folder, fingerprint, valid[0] ?? { done: {}, open: null });
     journal.#turn = (valid[0]?.turn ?? 0) + 1;
@@ -136,13 +136,56 @@ export class Journal {
   }
 }
 
-/** The first line is the hash of the rest, which only this module writes: a journal that matches it is whole. */
+function isPiece(value: unknown): boolean {
+  const { sizeBytes, sha256 } = (value ?? {}) as Partial<Piece>;
+  return Number.isInteger(sizeBytes) && sizeBytes! >= 0 && sizeBytes! <= MAX_PIECE_BYTES && typeof sha256 === 'string';
+}
+
+function isFile(value: unknown): boolean {
+  const { path, sizeBytes, pieces } = (value ?? {}) as Partial<ManifestFile>;
+  return typeof path === 'string' && Number.isSafeInteger(sizeBytes) && Array.isArray(pieces) && pieces.every(isPiece);
+}
+
+function isTensor(value: unknown): boolean {
+  const [name, tensor] = Array.isArray(value) ? value : [];
+  const { dtype, shape, range } = (tensor ?? {}) as Partial<ShardTensor>;
+  const numbers = [shape, range].every((list) => Array.isArray(list) && list.every(Number.isSafeInteger));
+  return typeof name === 'string' && typeof dtype === 'string' && numbers && range!.length === 2;
+}
+
+function isBegun(value: unknown): boolean {
+  const { path, pieces, waiting, tail, tensors, partial } = (value ?? {}) as Partial<FileCheckpoint>;
+  if (typeof path !== 'string' || !isPiece(tail) || (waiting !== null && !isPiece(waiting))) return false;
+  // Only the first piece waits, and only while its bytes are noted.
+  const held =
+    Array.isArray(pieces) && pieces.every((piece, i) => isPiece(piece) || (piece === null && i === 0 && waiting));
+  const whole = partial === null || (typeof partial?.name === 'string' && Number.isSafeInteger(partial.slices));
+  return held && whole && Array.isArray(tensors) && tensors.every(isTensor);
+}
+
+/** Whether a journal is of this version and form. */
+function isWritten(value: unknown): value is Written {
+  const { version, fingerprint, turn, done, open } = (value ?? {}) as Partial<Written>;
+  if (version !== VERSION || typeof fingerprint !== 'string' || !Number.isSafeInteger(turn)) return false;
+  if (typeof done !== 'object' || done === null || (open !== null && !isBegun(open))) return false;
+  return Object.values(done).every((files) => Array.isArray(files) && files.every(isFile));
+}
+
+/**
+ * The first line is the hash of the rest, so a journal that matches it is whole. Its form is looked at nevertheless: other versions
+ * of this code may have written it. Undefined for what cannot be continued.
+ */
 async function parse(bytes: Uint8Array): Promise<Written | undefined> {
   const line = 65;
   const stated = new TextDecoder().decode(bytes.subarray(0, line));
   const text = bytes.subarray(line);
   if (stated !== `${await hashPiece(text)}\n`) return undefined;
-  return JSON.parse(new TextDecoder().decode(text)) as Written;
+  try {
+    const value: unknown = JSON.parse(new TextDecoder().decode(text));
+    return isWritten(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Whether the bytes of a file, from `begin` on, are those of a piece. */

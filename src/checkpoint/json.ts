@@ -1,4 +1,4 @@
-import { messageOf, ZoetropeError } from '../errors';
+import { messageOf, shown, ZoetropeError } from '../errors';
 
 /**
  * Levels of braces and brackets that any document read here may have; the deepest known, a transformers config, has
@@ -41,7 +41,7 @@ function refuseDuplicatesAndDepth(text: string, refuse: (why: string) => never):
       } catch {
         refuse(`the name at character ${begin} is not a JSON string`);
       }
-      if (names.has(name)) refuse(`it gives the name ${JSON.stringify(name)} twice in one object`);
+      if (names.has(name)) refuse(`it gives the name ${shown(name)} twice in one object`);
       names.add(name);
     }
   }

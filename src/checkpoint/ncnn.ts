@@ -43,7 +43,8 @@ function refusal(what: string): Refuse {
 function parseParams(fields: readonly string[], refuse: Refuse): NcnnLayer['params'] {
   const params = new Map<number, number | readonly number[]>();
   const number = (text: string): number => {
-    const value = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
+    // No two parts of the pattern fit the same digits, so that a long one costs no more than its length.
+    const value = /^[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
     return Number.isFinite(value) ? value : refuse(`"${text.slice(0, 40)}" is no number`);
   };
   for (const field of fields) {

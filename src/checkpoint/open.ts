@@ -1,6 +1,6 @@
 import { ditShapes, umt5Shapes, type VaeConfig, vaeShapes } from '../config';
 import { ZoetropeError } from '../errors';
-import type { ByteSource } from '../manifest';
+import { type ByteSource, checkLayers } from '../manifest';
 import { checkParts, checkTokenizer, openDiffusers, refuseSameExperts } from './diffusers';
 import type { Part } from './identify';
 import { openIfThere } from './safetensors';
@@ -98,8 +98,13 @@ async function assemble(found: Found): Promise<Checkpoint> {
   if (experts.low && JSON.stringify(experts.low.part.config) !== JSON.stringify(dit)) {
     refuse(`${experts.low.path} has other sizes than ${experts.high.path}; both experts must have the same.`);
   }
-  const expert = ({ tensors, part, path }: PartOf<'dit'>): Weights =>
-    nameWeights(tensors, ditShapes(part.config), part.scheme, path);
+  const configs = { dit, umt5, vae };
+  const expert = ({ tensors, part, path }: PartOf<'dit'>): Weights => {
+    checkLayers(configs, 'high', tensors.tensors.size, path);
+    return nameWeights(tensors, ditShapes(part.config), part.scheme, path);
+  };
+  checkLayers(configs, 'text_encoder', text.tensors.tensors.size, text.path);
+  checkLayers(configs, 'vae', decoder.tensors.tensors.size, decoder.path);
   const weights = {
     text_encoder: nameWeights(text.tensors, umt5Shapes(umt5), text.part.scheme, text.path),
     high: expert(experts.high),

@@ -1,4 +1,4 @@
-import { throwIfAborted, ZoetropeError } from '../errors';
+import { shown, throwIfAborted, ZoetropeError } from '../errors';
 import {
   type ByteSource,
   checkPath,
@@ -39,7 +39,7 @@ function parseMetadata(value: unknown, refuse: Refuse): Map<string, string> {
   if (value === undefined) return metadata;
   if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse('"__metadata__" is not an object');
   for (const [key, text] of Object.entries(value as object)) {
-    if (typeof text !== 'string') refuse(`"__metadata__" holds ${JSON.stringify(key)}, which is not a string`);
+    if (typeof text !== 'string') refuse(`"__metadata__" holds ${shown(key)}, which is not a string`);
     metadata.set(key, text);
   }
   return metadata;
@@ -50,7 +50,7 @@ function parseTensor(name: string, value: unknown, dataBegin: number, refuse: Re
   if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse(`${at} is not an object`);
   const { dtype, shape, data_offsets: offsets } = value as Record<string, unknown>;
   if (typeof dtype !== 'string' || !Object.hasOwn(DTYPE_BYTES, dtype)) {
-    refuse(`${at} has the dtype ${JSON.stringify(dtype)}; known are ${Object.keys(DTYPE_BYTES).join(', ')}`);
+    refuse(`${at} has the dtype ${shown(dtype)}; known are ${Object.keys(DTYPE_BYTES).join(', ')}`);
   }
   if (!Array.isArray(shape) || shape.length > MAX_AXES || !shape.every(isCount)) {
     refuse(`${at} has a shape that is not a list of at most ${MAX_AXES} whole numbers`);

@@ -1,4 +1,4 @@
-import { ZoetropeError } from '../errors';
+import { shown, ZoetropeError } from '../errors';
 import type { GgufArray, GgufHeader } from './gguf';
 
 /**
@@ -149,7 +149,7 @@ export function hasVocabulary(keys: GgufHeader['keys']): boolean {
 export function tokenizerFromGguf(keys: GgufHeader['keys'], what: string): Uint8Array {
   const refuse = refuser(what);
   const model = keys.get('tokenizer.ggml.model');
-  if (model !== 't5') refuse(`tokenizer.ggml.model must be "t5", got ${JSON.stringify(model)}`);
+  if (model !== 't5') refuse(`tokenizer.ggml.model must be "t5", got ${shown(model)}`);
   const charsmap = list(keys, 'tokenizer.ggml.precompiled_charsmap');
   if (charsmap && charsmap.count > 0) refuse('it has a table of character replacements, which UMT5 has not');
   const tokens = list(keys, 'tokenizer.ggml.tokens');
@@ -184,12 +184,15 @@ function tokenizerJson(pieces: readonly Piece[], refuse: Refuse): Uint8Array {
   if (pieces.length === UMT5_PIECES && !ids.has('<extra_id_0>')) {
     for (let i = UMT5_SENTINELS - 1; i >= 0; i--) vocab.push([`<extra_id_${i}>`, 0]);
   }
-  const added = [...vocab.entries()]
-    .filter(([, [text]]) => ADDED.has(text) || /^<extra_id_\d+>$/.test(text))
-    .map(([id, [content]]) => {
-      const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
-      return { id, content, ...flags };
-    });
+  const special = [...vocab.entries()].filter(([, [text]]) => ADDED.has(text) || /^<extra_id_\d+>$/.test(text));
+  // Each is written with its flags, ten times as long as it is.
+  if (special.length > ADDED.size + UMT5_SENTINELS) {
+    refuse(`its vocabulary has ${special.length} special pieces; UMT5's has ${ADDED.size + UMT5_SENTINELS} at most`);
+  }
+  const added = special.map(([id, [content]]) => {
+    const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+    return { id, content, ...flags };
+  });
   const metaspace = { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always', split: true };
   const sequence = { Sequence: { id: 'A', type_id: 0 } };
   const last = { SpecialToken: { id: '</s>', type_id: 0 } };

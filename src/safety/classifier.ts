@@ -1,3 +1,4 @@
+import { parseObject } from '../checkpoint/json';
 import { ZoetropeError } from '../errors';
 import type { HostModel, HostValue, Ort } from '../gpu/ort';
 import type { Folder } from '../manifest';
@@ -38,7 +39,7 @@ export async function openTextClassifier(
       `The text classifier has no label "${unknown}"; its labels are ${labels.join(', ')}.`,
     );
   }
-  const tokenizer = JSON.parse(new TextDecoder().decode(await readWhole(folder, 'tokenizer.json')));
+  const tokenizer = parseObject(await readWhole(folder, 'tokenizer.json'), 'tokenizer.json of the text classifier');
   const cut = createCut(tokenizer, maxTokens);
   const model = await ort.openOnHost(name, await readWhole(folder, 'model.onnx'));
   return {

@@ -17,15 +17,18 @@ export function createCut(tokenizerJson: unknown, maxTokens: number): Cut {
       `The text classifier's tokenizer.json cannot be used: ${reason}. Use the file that belongs to the model.`,
     );
   };
-  let tokenizer: Tokenizer;
-  try {
-    tokenizer = new Tokenizer(tokenizerJson as object, {});
-  } catch (error) {
-    return refuse(messageOf(error));
-  }
+  // The library takes whatever a file holds and stumbles over it later.
+  const attempt = <T>(action: () => T): T => {
+    try {
+      return action();
+    } catch (error) {
+      return refuse(messageOf(error));
+    }
+  };
+  const tokenizer = attempt(() => new Tokenizer(tokenizerJson as object, {}));
   return (text) => {
-    const whole = tokenizer.encode(text).ids;
-    const inner = tokenizer.encode(text, { add_special_tokens: false }).ids;
+    const whole = attempt(() => tokenizer.encode(text).ids);
+    const inner = attempt(() => tokenizer.encode(text, { add_special_tokens: false }).ids);
     const begin = beginOf(whole, inner);
     const [before, after] = [whole.slice(0, begin), whole.slice(begin + inner.length)];
     const room = maxTokens - before.length - after.length;

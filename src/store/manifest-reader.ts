@@ -1,8 +1,9 @@
 import * as z from 'zod/mini';
-import { checkDitConfig } from '../config';
+import { checkDitConfig, MAX_LAYERS, MAX_WIDTH } from '../config';
 import { messageOf, ZoetropeError } from '../errors';
 import {
   type ComponentName,
+  checkLayers,
   checkPath,
   checkTensors,
   componentShapes,
@@ -23,9 +24,6 @@ import { filmConfig, filmShapes } from '../part/film';
 /** Largest manifest read. That of A14B, with 3,600 tensors and 1,300 pieces, has about 0.7 MB. */
 export const MAX_MANIFEST_BYTES = 16 * 1024 * 1024;
 
-/** Largest width, depth or count in a configuration; bounds the work that a hostile manifest can ask for. */
-const MAX_WIDTH = 2 ** 24;
-const MAX_LAYERS = 512;
 const SIZE_MULTIPLE = 16;
 const MAX_SIDE = 4096;
 
@@ -262,7 +260,9 @@ export function parseManifest(bytes: Uint8Array): Manifest {
       paths.add(key);
     }
     const tensors = componentTensors(componentFiles);
-    checkTensors(tensors, componentShapes(manifest, component), `${MANIFEST_FILE}: ${component}`);
+    const what = `${MANIFEST_FILE}: ${component}`;
+    checkLayers(manifest, component, tensors.size, what);
+    checkTensors(tensors, componentShapes(manifest, component), what);
     checkQuantization(tensors, component);
   }
   return manifest;

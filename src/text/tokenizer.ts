@@ -1,4 +1,4 @@
-import { ZoetropeError } from '../errors';
+import { shown, ZoetropeError } from '../errors';
 
 /**
  * The Unigram tokenizer of UMT5 as the `tokenizers` library (0.23.2) runs its tokenizer.json.
@@ -16,6 +16,12 @@ export const MAX_TOKENS = 512;
 const WORD_START = '▁';
 /** Below the lowest score of the vocabulary: `kUnkPenalty` of SentencePiece and of tokenizers' unigram model. */
 const UNKNOWN_PENALTY = 10;
+/**
+ * Longest piece, UTF-16 code units, and most added tokens that are read; UMT5's have 16 and 304. The search over a word takes its
+ * length times the longest piece, and the added tokens become one pattern.
+ */
+const MAX_PIECE_LENGTH = 256;
+const MAX_ADDED = 4096;
 
 /** Turns cleaned text into ids. */
 export interface Tokenizer {
@@ -131,19 +137,14 @@ function refuse(problem: string): never {
 
 function object(value: unknown, name: string): Json {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    refuse(`${name} must be an object, got ${show(value)}.`);
+    refuse(`${name} must be an object, got ${shown(value)}.`);
   }
   return value as Json;
 }
 
 function array(value: unknown, name: string): unknown[] {
-  if (!Array.isArray(value)) refuse(`${name} must be an array, got ${show(value)}.`);
+  if (!Array.isArray(value)) refuse(`${name} must be an array, got ${shown(value)}.`);
   return value;
-}
-
-function show(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }
 
 function escapeRegExp(text: string): string {
@@ -153,7 +154,7 @@ function escapeRegExp(text: string): string {
 function parse(tokenizerJson: unknown): Vocabulary {
   const json = object(tokenizerJson, 'the content');
   const model = object(json.model, '"model"');
-  if (model.type !== 'Unigram') refuse(`"model.type" must be "Unigram", got ${show(model.type)}.`);
+  if (model.type !== 'Unigram') refuse(`"model.type" must be "Unigram", got ${shown(model.type)}.`);
   if (model.byte_fallback) refuse('"model.byte_fallback" must be false, got true.');
 
   const vocab = array(model.vocab, '"model.vocab"');
@@ -164,16 +165,17 @@ function parse(tokenizerJson: unknown): Vocabulary {
   for (const [id, entry] of vocab.entries()) {
     const [piece, score] = array(entry, `"model.vocab[${id}]"`);
     if (typeof piece !== 'string' || typeof score !== 'number' || !Number.isFinite(score)) {
-      refuse(`"model.vocab[${id}]" must be a piece and its score, got ${show(entry)}.`);
+      refuse(`"model.vocab[${id}]" must be a piece and its score, got ${shown(entry)}.`);
     }
-    if (pieces.has(piece)) refuse(`"model.vocab" must not repeat a piece, got ${show(piece)} twice.`);
+    if (pieces.has(piece)) refuse(`"model.vocab" must not repeat a piece, got ${shown(piece)} twice.`);
     pieces.set(piece, id);
     scores[id] = score;
     longest = Math.max(longest, piece.length);
+    if (longest > MAX_PIECE_LENGTH) refuse(`a piece has at most ${MAX_PIECE_LENGTH} characters, got ${longest}.`);
   }
   const unknownId = model.unk_id;
   if (!isId(unknownId) || unknownId >= vocab.length) {
-    refuse(`"model.unk_id" must be an id of the ${vocab.length} pieces, got ${show(unknownId)}.`);
+    refuse(`"model.unk_id" must be an id of the ${vocab.length} pieces, got ${shown(unknownId)}.`);
   }
   const added = parseAdded(json.added_tokens);
   const endId = added.get('</s>');
@@ -186,14 +188,16 @@ function parse(tokenizerJson: unknown): Vocabulary {
 /** Added tokens are found literally in the raw text, which is what all their flags being false means. */
 function parseAdded(value: unknown): Map<string, number> {
   const added = new Map<string, number>();
-  for (const [index, entry] of array(value, '"added_tokens"').entries()) {
+  const list = array(value, '"added_tokens"');
+  if (list.length > MAX_ADDED) refuse(`"added_tokens" must be at most ${MAX_ADDED}, got ${list.length}.`);
+  for (const [index, entry] of list.entries()) {
     const token = object(entry, `"added_tokens[${index}]"`);
     const { content, id } = token;
-    if (typeof content !== 'string' || content === '' || !isId(id)) {
-      refuse(`"added_tokens[${index}]" must have a content and an id, got ${show(entry)}.`);
+    if (typeof content !== 'string' || content === '' || content.length > MAX_PIECE_LENGTH || !isId(id)) {
+      refuse(`"added_tokens[${index}]" must have a content and an id, got ${shown(entry)}.`);
     }
     for (const flag of ['single_word', 'lstrip', 'rstrip', 'normalized']) {
-      if (token[flag]) refuse(`"${flag}" of the added token ${show(content)} must be false, got true.`);
+      if (token[flag]) refuse(`"${flag}" of the added token ${shown(content)} must be false, got true.`);
     }
     added.set(content, id);
   }
@@ -204,6 +208,10 @@ function isId(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 31;
 }
 
+function isOnly(list: unknown, id: number): boolean {
+  return Array.isArray(list) && list.length === 1 && list[0] === id;
+}
+
 /** The steps round the model must be those that `encode` takes: any other would give other ids without a word. */
 function checkSteps(json: Json, endId: number): void {
   const { normalizer, pre_tokenizer: preTokenizer, post_processor: postProcessor } = json;
@@ -212,20 +220,20 @@ function checkSteps(json: Json, endId: number): void {
   const rule = object(rules[0], 'the first of "normalizers"');
   const regex = (rule.pattern as Json | undefined)?.Regex;
   if (rules.length !== 1 || rule.type !== 'Replace' || regex !== ' {2,}' || rule.content !== ' ') {
-    refuse(`"normalizer" must only replace " {2,}" by one space, got ${show(normalizer)}.`);
+    refuse(`"normalizer" must only replace " {2,}" by one space, got ${shown(normalizer)}.`);
   }
   const metaspace = object(preTokenizer, '"pre_tokenizer"');
   const prefixed = 'prepend_scheme' in metaspace ? metaspace.prepend_scheme === 'always' : metaspace.add_prefix_space;
   const split = metaspace.split ?? true;
   if (metaspace.type !== 'Metaspace' || metaspace.replacement !== WORD_START || prefixed !== true || split !== true) {
-    refuse(`"pre_tokenizer" must be a Metaspace of "▁" that always prepends and splits, got ${show(preTokenizer)}.`);
+    refuse(`"pre_tokenizer" must be a Metaspace of "▁" that always prepends and splits, got ${shown(preTokenizer)}.`);
   }
   const template = object(postProcessor, '"post_processor"');
   const parts = template.type === 'TemplateProcessing' ? array(template.single, '"post_processor.single"') : [];
   const [sequence, end] = parts as [Json?, Json?];
   const endToken = (end?.SpecialToken as Json | undefined)?.id;
   const { ids } = ((template.special_tokens as Json | undefined)?.['</s>'] ?? {}) as Json;
-  if (parts.length !== 2 || !sequence?.Sequence || endToken !== '</s>' || show(ids) !== `[${endId}]`) {
-    refuse(`"post_processor" must append "</s>" (${endId}) and nothing else, got ${show(postProcessor)}.`);
+  if (parts.length !== 2 || !sequence?.Sequence || endToken !== '</s>' || !isOnly(ids, endId)) {
+    refuse(`"post_processor" must append "</s>" (${endId}) and nothing else, got ${shown(postProcessor)}.`);
   }
 }
