@@ -23,6 +23,10 @@ export type ZoetropeErrorCode =
   | 'storage-unavailable'
   /** A stored model is in use, or being changed, here or in another tab. */
   | 'model-in-use'
+  /** A job runs in another tab. */
+  | 'job-in-use'
+  /** No job of this id is kept, or it is not in the state that the call needs. */
+  | 'unknown-job'
   /** No WebGPU, no adapter, or an adapter below what the model needs. */
   | 'unsupported-device'
   /** The GPU device was lost while work was in flight. */

@@ -1,23 +1,23 @@
-import { proxy, type Remote, wrap } from 'comlink';
+import { wrap } from 'comlink';
 import type { FalProxy, ServeFalOptions } from '../workers/service-host';
-import { EXPANSION_ORDER, type ExpandPrompt, type ExpansionEngineName, pageEngines } from './client/expansion';
-import { guard, startWorker, watchDeath } from './client/link';
-import { throwIfAborted, ZoetropeError } from './errors';
+import { EXPANSION_ORDER, type ExpandPrompt, type ExpansionEngineName } from './client/expansion';
+import { follow, type GenerateOptions, type Generation } from './client/generation';
+import { createJobs, type Jobs } from './client/jobs';
+import { startWorker, watchDeath } from './client/link';
+import { ZoetropeError } from './errors';
 import {
   carryErrors,
-  type Engine,
   type LanguageModel,
-  type LogEntry,
   type MemoryUse,
   type ModelInfo,
-  type Preview,
-  type Progress,
   type TextClassifier,
-  type Timings,
+  type WorkerSide,
 } from './protocol';
-import { parseRequest, type Request, type ResolvedRequest } from './request';
+import { parseRequest, type Request } from './request';
 
 export type { ExpandPrompt, ExpansionEngineName } from './client/expansion';
+export type { GenerateOptions, Generation, VideoFile } from './client/generation';
+export type { Jobs, ResumeOptions } from './client/jobs';
 export { type Models, models, type StoreOptions } from './client/models';
 export { type ErrorDetail, ZoetropeError, type ZoetropeErrorCode } from './errors';
 export { ApiError, ValidationError } from './fal/api-error';
@@ -35,6 +35,7 @@ export type {
   Stage,
   StageTimings,
   StorageUse,
+  StoredJob,
   StoredModel,
   StoreProgress,
   TextClassifier,
@@ -68,71 +69,21 @@ export interface LoadOptions {
   worker?: Worker;
 }
 
-/** What {@link LoadOptions} says about prompts. */
-interface PromptOptions {
-  expansion?: readonly ExpansionEngineName[];
-  expandPrompt?: ExpandPrompt | undefined;
-  textClassifier?: TextClassifier | undefined;
-  languageModel?: LanguageModel | undefined;
-}
-
-/** Per-job extras. */
-export interface GenerateOptions {
-  /** Ends the job with the code `aborted`, within a step. */
-  signal?: AbortSignal;
-  onProgress?: (progress: Progress) => void;
-  /** Called after every step with small pictures of the clip as it forms. Previews are made only when this is given. */
-  onPreview?: (preview: Preview) => void;
-  onLog?: (entry: LogEntry) => void;
-  /** Also give back the raw RGB24 frames. Default false. */
-  rgb24?: boolean;
-  /**
-   * Look at eight frames and reject with `content-policy-violation` where they are flagged; an extra of ours, which needs the classifier's
-   * files at `../frames-check/` of the model. Default false.
-   */
-  checkOutput?: boolean;
-}
-
-/** A file in the shape of fal's answer; `url` is a blob URL that lives until `URL.revokeObjectURL` or the end of the page. */
-export interface VideoFile {
-  url: string;
-  content_type: string;
-  file_name: string;
-  file_size: number;
-  /** The bytes themselves. Not part of fal's answer. */
-  blob: Blob;
-}
-
-/** The endpoint's answer `{ video, prompt, seed }`, and what we add to it. */
-export interface Generation {
-  video: VideoFile;
-  /** The prompt that was used. */
-  prompt: string;
-  seed: number;
-  timings: Timings;
-  /** Every field as it was used. */
-  request: ResolvedRequest;
-  /** WebCodecs codec string of the video. */
-  codec: string;
-  /** The finished video, interpolated frames included. */
-  width: number;
-  height: number;
-  frameCount: number;
-  framesPerSecond: number;
-  /** Raw frames, RGB, 8 bits, row-major; only with {@link GenerateOptions.rgb24}. */
-  frames?: { width: number; height: number; count: number; rgb24: ArrayBuffer };
-}
-
 /** An opened model in a worker of its own. */
 export interface Zoetrope {
   readonly model: ModelInfo;
-  /** Makes a video. Jobs run one after the other. Rejects with {@link ZoetropeError} only. */
+  /**
+   * Makes a video. Jobs run one after the other. Rejects with {@link ZoetropeError} only. A lost GPU device is replaced and the
+   * job goes on; after a crash of the tab it is among {@link jobs}.
+   */
   generate(request: Request, options?: GenerateOptions): Promise<Generation>;
+  /** Videos that are not finished, of all tabs of this site: those that were interrupted, and those that wait in line. */
+  readonly jobs: Jobs;
   /** GPU buffers in bytes, now and at their highest. */
   memory(): Promise<MemoryUse>;
-  /** Frees the GPU device with everything on it. A running job rejects with `device-lost`; the next one starts afresh. */
+  /** Frees the GPU device with everything on it. A running job goes on from its last step on a new one. */
   reset(): Promise<void>;
-  /** Ends the worker; pending jobs reject with `worker-died`. */
+  /** Ends the worker; pending jobs reject with `worker-died`. One that ran can be continued. */
   close(): void;
 }
 
@@ -154,16 +105,24 @@ export async function load({
   if (!(memoryBudgetBytes > 0)) {
     throw new ZoetropeError('bad-request', `memoryBudgetBytes is a number above 0, got ${memoryBudgetBytes}.`);
   }
-  const engine = wrap<Engine>(worker);
+  const engine = wrap<WorkerSide>(worker);
   const death = watchDeath(worker, 'Load the model again.');
   /** comlink never settles calls to a dead worker, so every call races against its death. */
   const call = <T>(pending: Promise<T>): Promise<T> => Promise.race([pending, death.promise]);
   try {
     const info = await call(engine.open(new URL(model, document.baseURI).href, memoryBudgetBytes));
+    const prompts = { expansion, expandPrompt, textClassifier, languageModel };
     return {
       model: info,
-      generate: (request, options) =>
-        generate(engine, call, { expansion, expandPrompt, textClassifier, languageModel }, request, options),
+      generate: async (request, options) => {
+        const checked = parseRequest(request);
+        return follow(engine, call, prompts, crypto.randomUUID(), options, (job, report) =>
+          engine.generate(checked, job, report),
+        );
+      },
+      jobs: createJobs(engine, call, info, (id, options) =>
+        follow(engine, call, prompts, id, options, (job, report) => engine.resume(job, report)),
+      ),
       memory: () => call(engine.memory()),
       reset: () => call(engine.reset()),
       close: () => {
@@ -184,68 +143,4 @@ export async function load({
 export async function serveFal(zoetrope: Zoetrope, options: ServeFalOptions = {}): Promise<FalProxy> {
   const host = await import('../workers/service-host'); // fetched by those who use it only
   return host.serveFal(zoetrope, options);
-}
-
-/** The absolute URL of a folder, with its slash. */
-function folderUrl(url: string): string {
-  const { href } = new URL(url, document.baseURI);
-  return href.endsWith('/') ? href : `${href}/`;
-}
-
-async function generate(
-  engine: Remote<Engine>,
-  call: <T>(pending: Promise<T>) => Promise<T>,
-  { expansion = EXPANSION_ORDER, expandPrompt, textClassifier, languageModel }: PromptOptions,
-  request: Request,
-  options: GenerateOptions = {},
-): Promise<Generation> {
-  const { signal, onProgress, onPreview, onLog, rgb24 = false, checkOutput = false } = options;
-  const checked = parseRequest(request);
-  throwIfAborted(signal);
-  const id = crypto.randomUUID();
-  const cancel = () => void engine.cancel(id).catch(() => undefined);
-  signal?.addEventListener('abort', cancel, { once: true });
-  const engines = pageEngines(expandPrompt);
-  const report = proxy({
-    progress: guard(onProgress),
-    preview: guard(onPreview),
-    log: guard(onLog),
-    expand: async (name: string, prompt: string, language: 'en' | 'zh', instructions: string) =>
-      engines.get(name)?.expand(prompt, { language, instructions, signal }),
-  });
-  try {
-    const expanders = { expanders: expansion, pageExpanders: [...engines.keys()] };
-    const models = {
-      ...(textClassifier && { textClassifier: { ...textClassifier, url: folderUrl(textClassifier.url) } }),
-      ...(languageModel && { languageModel: { ...languageModel, url: folderUrl(languageModel.url) } }),
-    };
-    const previews = onPreview !== undefined;
-    const made = await call(
-      engine.generate(checked, { id, previews, rgb24, checkOutput, ...expanders, ...models }, report),
-    );
-    const blob = new Blob([made.mp4], { type: made.contentType });
-    return {
-      video: {
-        url: URL.createObjectURL(blob),
-        content_type: made.contentType,
-        file_name: made.fileName,
-        file_size: blob.size,
-        blob,
-      },
-      prompt: made.prompt,
-      seed: made.seed,
-      timings: made.timings,
-      request: made.request,
-      codec: made.codec,
-      width: made.width,
-      height: made.height,
-      frameCount: made.frames,
-      framesPerSecond: made.framesPerSecond,
-      ...(made.rgb24 && {
-        frames: { width: made.width, height: made.height, count: made.frames, rgb24: made.rgb24 },
-      }),
-    };
-  } finally {
-    signal?.removeEventListener('abort', cancel);
-  }
 }

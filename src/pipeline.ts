@@ -1,7 +1,8 @@
 import { i420, i420Bytes } from '../kernels/i420';
 import { countEvaluations } from './diffusion/cache';
-import { type DenoiseHost, denoise, type StepReport } from './diffusion/denoise';
+import { type DenoiseHost, denoise, finishedLatents, type StepReport } from './diffusion/denoise';
 import { previewFrames } from './diffusion/preview';
+import type { SamplerState } from './diffusion/sampler';
 import type { Stage as Expert } from './diffusion/schedule';
 import { throwIfAborted, ZoetropeError } from './errors';
 import type { ExpansionEngine } from './expansion/engine';
@@ -47,6 +48,24 @@ export interface LoadOptions {
   onProgress(doneBytes: number, totalBytes: number): void;
 }
 
+/** What a job decides when it begins: a job that goes on takes it over. */
+export interface Decided {
+  request: ResolvedRequest;
+  /** The prompt that is used, checked and expanded. */
+  prompt: string;
+}
+
+/** Where a job keeps what it takes to go on after a crash. A disk that refuses ends no job. */
+export interface Checkpoint {
+  /** Undefined for a job that begins. */
+  readonly decided: Decided | undefined;
+  decide(decided: Decided): Promise<void>;
+  /** The newest state; undefined before the first one. */
+  load(): Promise<SamplerState | undefined>;
+  /** @param read the state behind a step; called where there is a place for it. */
+  save(read: () => Promise<SamplerState>): Promise<void>;
+}
+
 /** Everything that a generation touches outside itself. */
 export interface Host {
   gpu: Gpu;
@@ -60,6 +79,7 @@ export interface Host {
   openPictures(): Promise<HostModel>;
   /** Engines of prompt expansion in the order of asking. */
   expansion: readonly ExpansionEngine[];
+  checkpoint: Checkpoint;
   /** Bytes of GPU memory that a job may hold; Infinity if nobody has set a budget. */
   budgetBytes: number;
   /** Milliseconds, any origin. */
@@ -76,10 +96,8 @@ export async function generate(
   host: Host,
   report: Report,
 ): Promise<GeneratedVideo> {
-  const { gpu, signal } = host;
-  const resolved = resolveRequest(request, host.available, host.randomSeed);
-  for (const message of resolutionLog(request, resolved)) report.log({ level: 'info', message });
-  const prompt = await preparePrompt(resolved, host, report); // checked and expanded, where the request asks for it
+  const { gpu, signal, checkpoint } = host;
+  const { request: resolved, prompt } = checkpoint.decided ?? (await decide(request, host, report));
   const { device, f16, cpu } = gpu;
   const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
   const limits = { maxBufferSize, maxStorageBufferBindingSize, f16, cpu, budgetBytes: host.budgetBytes };
@@ -92,14 +110,22 @@ export async function generate(
   const clock = new StageClock(host.now);
   const parts = new Parts(host, meter, clock);
 
-  const prompts = plan.negativePrompt ? [prompt, resolved.negative_prompt] : [prompt];
-  const texts = await clock.time('textMs', () => encodePrompts(prompts, host, parts, meter)); // f32 [n, textDim] each
-  meter.report('diffusion', 0, plan.denoise.schedule.timesteps.length);
-  const latents = await clock.time('diffusionMs', () =>
-    denoise(plan.denoise, texts[0]!, texts[1] ?? null, denoiseHost(host, parts), (step) =>
-      showStep(step, plan, options.previews, host, meter, report),
-    ),
-  ); // f32 [16, T, h, w]
+  const steps = plan.denoise.schedule.timesteps.length;
+  const saved = await checkpoint.load();
+  if (saved) report.log({ level: 'info', message: `Going on behind step ${saved.stepsDone} of ${steps}.` });
+  const sample = async () => {
+    const prompts = plan.negativePrompt ? [prompt, resolved.negative_prompt] : [prompt];
+    const texts = await clock.time('textMs', () => encodePrompts(prompts, host, parts, meter)); // f32 [n, textDim] each
+    meter.report('diffusion', saved?.stepsDone ?? 0, steps);
+    const onStep = async (step: StepReport) => {
+      if (step.resumable) await checkpoint.save(step.save); // before anybody hears that the step is done
+      await showStep(step, plan, options.previews, host, meter, report);
+    };
+    return clock.time('diffusionMs', () =>
+      denoise(plan.denoise, texts[0]!, texts[1] ?? null, denoiseHost(host, parts), onStep, saved),
+    );
+  };
+  const latents = saved?.stepsDone === steps ? finishedLatents(plan.denoise, saved, gpu) : await sample(); // f32 [16, T, h, w]
   try {
     const raw = options.rgb24 ? new RawFrames(plan) : undefined;
     meter.report('decode', 0, plan.shape.outputFrames);
@@ -152,6 +178,15 @@ class Parts {
     const onProgress = (done: number, total: number) => this.meter.report('load', done, total);
     return this.clock.time('loadMs', () => part({ signal: this.host.signal, onProgress }));
   }
+}
+
+/** Settles what the request leaves open, and the prompt, and keeps both. */
+async function decide(request: Request, host: Host, report: Report): Promise<Decided> {
+  const resolved = resolveRequest(request, host.available, host.randomSeed);
+  for (const message of resolutionLog(request, resolved)) report.log({ level: 'info', message });
+  const prompt = await preparePrompt(resolved, host, report); // checked and expanded, where the request asks for it
+  await host.checkpoint.decide({ request: resolved, prompt });
+  return { request: resolved, prompt };
 }
 
 /**

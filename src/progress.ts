@@ -34,11 +34,12 @@ export class ProgressMeter {
   report(stage: Stage, done: number, total: number): void {
     const elapsedMs = this.now() - this.began;
     const share = stage === 'diffusion' ? this.stepsShare(done) : total > 0 ? Math.min(1, done / total) : 1;
-    // Weights that come late, such as the second expert's, do not end the stage that waits for them.
+    this.highest = Math.max(this.highest, (this.before[stage] + this.size[stage] * share) / this.total);
+    // Weights that come late, such as the second expert's, do not end the stage that waits for them. What is done when a stage
+    // is first heard of was done before, perhaps by a run that was interrupted, and says nothing of the pace.
     if (stage !== this.current.stage && stage !== 'load') {
       this.current = { stage, fraction: this.highest, ms: elapsedMs };
     }
-    this.highest = Math.max(this.highest, (this.before[stage] + this.size[stage] * share) / this.total);
     const advance = this.highest - this.current.fraction;
     const remainingMs = advance > 0.01 ? ((elapsedMs - this.current.ms) * (1 - this.highest)) / advance : null;
     this.emit({ stage, done, total, fraction: this.highest, elapsedMs, remainingMs });

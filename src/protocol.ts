@@ -77,6 +77,8 @@ export interface ModelInfo {
   gpu: string;
   /** Whether half floats are used for attention. */
   f16: boolean;
+  /** SHA-256 of its manifest. */
+  id: string;
   /** {@link StoredModel.id} of the stored copy that is read; absent when the model comes from its URL. */
   storedId?: string;
 }
@@ -140,7 +142,7 @@ export interface LanguageModel {
 
 /** Extras of a job that are not part of the endpoint's request. */
 export interface JobOptions {
-  /** Identifies the job for {@link Engine.cancel}. */
+  /** {@link StoredJob.id}; for {@link Engine.cancel}. */
   id: string;
   /** Make previews. */
   previews: boolean;
@@ -178,12 +180,14 @@ export interface Engine {
    * @param memoryBudgetBytes what a job may hold on the GPU; Infinity for no bound.
    */
   open(modelUrl: string, memoryBudgetBytes: number): Promise<ModelInfo>;
-  /** Makes a video. One job runs at a time; later ones wait. */
+  /** Makes a video. One job runs at a time; later ones wait. What it takes to go on after a crash is kept until it ends. */
   generate(request: Request, options: JobOptions, report: Report): Promise<GeneratedVideo>;
+  /** Runs the kept job that `options.id` names, from the last step that was kept. */
+  resume(options: JobOptions, report: Report): Promise<GeneratedVideo>;
   /** Ends a job with `aborted`: at once if it waits, after the dispatch in flight if it runs. */
   cancel(id: string): void;
   memory(): Promise<MemoryUse>;
-  /** Destroys the device and what is on it: a running job rejects with `device-lost`, the next one makes them anew. */
+  /** Destroys the device and what is on it: a running job goes on from its last step on a new one. */
   reset(): Promise<void>;
 }
 
@@ -205,6 +209,23 @@ export interface StoredModel {
   state: 'complete' | 'partial' | 'damaged';
   /** Being downloaded, verified or repaired, here or in another tab. */
   busy: boolean;
+}
+
+/** A video of this origin that is not finished. */
+export interface StoredJob {
+  id: string;
+  /** `running`: in whatever tab. `interrupted`: it has begun, and the tab, the browser or the GPU went away. */
+  state: 'waiting' | 'running' | 'interrupted';
+  /** Every field as it is used once the job has begun, with the seed that was drawn; before that, as it was asked for. */
+  request: Request;
+  /** Milliseconds since 1970. */
+  createdMs: number;
+  /** Steps that need not be computed again, of `request.num_inference_steps`. */
+  stepsDone: number;
+  /** What the job needs to be opened: SHA-256 of its manifest, its name, and where it was. */
+  model: { id: string; name: string; url: string };
+  /** Bytes on the disk. */
+  storedBytes: number;
 }
 
 /** Storage of this origin. */
@@ -257,9 +278,20 @@ export interface ModelStore {
   stop(job: string): void;
 }
 
+/** The worker's list of unfinished jobs. Every rejection is a {@link ZoetropeError}. */
+export interface JobList {
+  list(): Promise<StoredJob[]>;
+  /** Puts a request for the open model at the end of the line. Gives the {@link StoredJob.id}. */
+  add(request: Request, checkOutput: boolean): Promise<string>;
+  move(id: string, position: number): Promise<void>;
+  /** Forgets a job; one that runs in this worker ends with `aborted`. */
+  remove(id: string): Promise<void>;
+}
+
 /** What the worker exposes. */
 export interface WorkerSide extends Engine {
   readonly store: ModelStore;
+  readonly jobs: JobList;
 }
 
 interface ThrownValue {

@@ -5,16 +5,28 @@ import { type Gpu, requestGpu } from '../src/gpu/device';
 import { Ort } from '../src/gpu/ort';
 import { type OptionalParts, residentModel } from '../src/model';
 import type { PartName } from '../src/part';
-import { generate, type Model } from '../src/pipeline';
-import { carryErrors, type JobOptions, type ModelInfo, type Report, type WorkerSide } from '../src/protocol';
+import { generate, type Host, type Model } from '../src/pipeline';
+import {
+  carryErrors,
+  type GeneratedVideo,
+  type JobList,
+  type JobOptions,
+  type LogEntry,
+  type ModelInfo,
+  type Report,
+  type WorkerSide,
+} from '../src/protocol';
+import { keep, recovering, type Seen, steadyReport } from '../src/recovery';
 import type { AvailableParts, Request } from '../src/request';
 import type { TextChecker } from '../src/safety/checker';
 import { type ModelCopy, openCopy } from '../src/store/copy';
 import { httpFolder } from '../src/store/http';
+import type { NewJob } from '../src/store/jobs';
 import { openModel, openPart, type VerifiedModel, type VerifiedPart } from '../src/store/verified';
 import { chooseEncoder } from '../src/video/encode';
 import { encoderCandidates } from '../src/video/levels';
-import { openStorage, store } from './store';
+import { keeping, onJobs, type Running } from './jobs';
+import { openStorage, sleep, store } from './store';
 
 /** The engine's worker: device, runtime and model live here, and one job runs at a time. */
 
@@ -143,36 +155,129 @@ function textCheckers({ textClassifier }: JobOptions, ort: Ort): TextChecker[] {
   return [RULE_CHECKER, { name: textClassifier.name, check }];
 }
 
-async function runJob(request: Request, options: JobOptions, report: Report, controller: AbortController) {
-  const session = await currentSession();
-  const { gpu, ort, model } = session;
-  const host = {
-    gpu,
-    ort,
-    model,
-    video: globalThis,
-    available: availableParts(),
-    safety: textCheckers(options, ort),
-    openPictures: async () => {
-      const { openPictureModel } = await import('../src/safety/pictures');
-      return openPictureModel(httpFolder(new URL('../frames-check/', modelFolder).href), ort);
-    },
-    expansion: expansionEngines(options, report, session),
-    budgetBytes,
-    now: () => performance.now(),
-    randomSeed: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
-    signal: controller.signal,
-  };
-  const lost = gpu.lost.then((error): never => {
-    controller.abort(error); // Ends what still runs on the dead device.
-    throw error;
-  });
-  lost.catch(() => undefined);
-  return Promise.race([generate(request, options, host, report), lost]);
+/** Milliseconds between asking for an adapter again, which a browser offers when its GPU process has started anew. */
+const ADAPTER_WAIT_MS = 1000;
+/** How often it is asked for after a loss. */
+const ADAPTER_TRIES = 5;
+/** How long the remains of an attempt may take to notice that their device is gone. */
+const REMAINS_MS = 10_000;
+
+/** A session after lost devices. Throws `device-lost` where the browser gives no adapter any more. */
+async function sessionAfter(losses: number, signal: AbortSignal): Promise<Session> {
+  for (let tries = 1; ; tries++) {
+    try {
+      throwIfAborted(signal);
+      return await currentSession();
+    } catch (error) {
+      const gone = error instanceof ZoetropeError && error.code === 'unsupported-device';
+      if (!gone || losses === 0) throw error;
+      if (tries < ADAPTER_TRIES) {
+        await sleep(ADAPTER_WAIT_MS, signal);
+        continue;
+      }
+      throw new ZoetropeError(
+        'device-lost',
+        `The GPU device was lost, and the browser offers no GPU any more: ${error.message} What was computed is kept. Restart the browser and continue.`,
+        { cause: error },
+      );
+    }
+  }
 }
+
+/** Runs a job until it is done, across lost devices and once across a device that ran out of memory. */
+async function runJob(request: Request, options: JobOptions, given: Report, signal: AbortSignal, running: Running) {
+  const now = () => performance.now();
+  const report = steadyReport(given, now);
+  const log = (entry: LogEntry) => report.log(entry);
+  const seenNow: { seen?: Seen } = {};
+  const checkpoint = keep(running.job, log, () => {
+    running.stepsKept++;
+    if (seenNow.seen) seenNow.seen.stepsKept++;
+  });
+  const attempt = async (budget: number, seen: Seen, losses: number) => {
+    seenNow.seen = seen;
+    const session = await sessionAfter(losses, signal);
+    const { gpu, ort, model } = session;
+    const lost = new AbortController();
+    const host: Host = {
+      gpu,
+      ort,
+      model,
+      video: globalThis,
+      available: availableParts(),
+      safety: textCheckers(options, ort),
+      openPictures: async () => {
+        const { openPictureModel } = await import('../src/safety/pictures');
+        return openPictureModel(httpFolder(new URL('../frames-check/', modelFolder).href), ort);
+      },
+      expansion: expansionEngines(options, report, session),
+      checkpoint: {
+        ...checkpoint,
+        decided: checkpoint.decided,
+        load() {
+          seen.planned = true; // It is asked for when the plan stands.
+          return checkpoint.load();
+        },
+      },
+      budgetBytes: budget,
+      now,
+      randomSeed: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
+      signal: AbortSignal.any([signal, lost.signal]),
+    };
+    const loss = gpu.lost.then((error): never => {
+      lost.abort(error); // Ends what still runs on the dead device.
+      throw error;
+    });
+    loss.catch(() => undefined);
+    const work = generate(request, options, host, report);
+    try {
+      return await Promise.race([work, loss]);
+    } finally {
+      seen.peakBytes = gpu.memory.peakBytes;
+      await Promise.race([work.catch(() => undefined), sleep(REMAINS_MS, signal)]);
+    }
+  };
+  return recovering(attempt, { budgetBytes, log, release: () => engine.reset() });
+}
+
+/** What a new job is kept as. */
+function newJob(id: string, request: Request, checkOutput: boolean): NewJob {
+  const opened = openedModel();
+  return { id, request, checkOutput, model: { id: opened.id, name: opened.manifest.name, url: modelFolder } };
+}
+
+/** Runs a job when its turn has come, under the id that cancels it. */
+async function inLine(
+  { id }: JobOptions,
+  job: (signal: AbortSignal) => Promise<GeneratedVideo>,
+): Promise<GeneratedVideo> {
+  const controller = new AbortController();
+  jobs.set(id, controller);
+  try {
+    const video = await inTurn(controller.signal, () => job(controller.signal));
+    return transfer(video, video.rgb24 ? [video.mp4, video.rgb24] : [video.mp4]);
+  } finally {
+    jobs.delete(id);
+  }
+}
+
+const jobList: JobList = {
+  list: () => onJobs((kept) => kept.list()),
+  async add(request, checkOutput) {
+    const job = newJob(crypto.randomUUID(), request, checkOutput);
+    await onJobs((kept) => kept.add(job));
+    return job.id;
+  },
+  move: (id, position) => onJobs((kept) => kept.move(id, position)),
+  async remove(id) {
+    jobs.get(id)?.abort();
+    await onJobs((kept) => kept.remove(id));
+  },
+};
 
 const engine: WorkerSide = {
   store,
+  jobs: jobList,
 
   async open(modelUrl, memoryBudgetBytes) {
     budgetBytes = memoryBudgetBytes;
@@ -194,17 +299,25 @@ const engine: WorkerSide = {
     return modelInfo(opened, gpu);
   },
 
-  async generate(request, options, report) {
-    const controller = new AbortController();
-    jobs.set(options.id, controller);
-    const job = inTurn(controller.signal, () => runJob(request, options, report, controller));
-    try {
-      const video = await job;
-      return transfer(video, video.rgb24 ? [video.mp4, video.rgb24] : [video.mp4]);
-    } finally {
-      jobs.delete(options.id);
-    }
-  },
+  generate: (request, options, report) =>
+    inLine(options, (signal) => {
+      const job = newJob(options.id, request, options.checkOutput ?? false);
+      const run = (running: Running) => runJob(request, options, report, signal, running);
+      return keeping(options.id, signal, (entry) => report.log(entry), run, job);
+    }),
+
+  resume: (options, report) =>
+    inLine(options, async (signal) => {
+      const { request, checkOutput, model: needed } = await onJobs((kept) => kept.find(options.id));
+      if (needed.id !== openedModel().id) {
+        throw new ZoetropeError(
+          'bad-checkpoint',
+          `This video belongs to the model "${needed.name}" at ${needed.url}, which is not the one that is open. Load that one.`,
+        );
+      }
+      const run = (running: Running) => runJob(request, { ...options, checkOutput }, report, signal, running);
+      return keeping(options.id, signal, (entry) => report.log(entry), run);
+    }),
 
   cancel(id) {
     jobs.get(id)?.abort();
@@ -223,8 +336,9 @@ const engine: WorkerSide = {
   },
 };
 
-function modelInfo({ manifest, sizeBytes }: VerifiedModel, gpu: Gpu): ModelInfo {
+function modelInfo({ id, manifest, sizeBytes }: VerifiedModel, gpu: Gpu): ModelInfo {
   return {
+    id,
     name: manifest.name,
     variant: manifest.variant,
     license: manifest.license,

@@ -3,7 +3,7 @@ import type { ModelStore, StoreProgress } from '../src/protocol';
 import type { StoreHost } from '../src/store/disk';
 import { downloadModel } from '../src/store/download';
 import { deleteModel, listModels, repairModel, verifyModel } from '../src/store/library';
-import { openOpfs } from '../src/store/opfs';
+import { MODELS_ROOT, openOpfs } from '../src/store/opfs';
 import type { StoreWork } from '../src/store/work';
 
 /** The worker's store of models, over this origin's private file system. */
@@ -21,7 +21,7 @@ function openStore(): Promise<StoreHost> {
 
 async function startStore(): Promise<StoreHost> {
   return {
-    disk: await openOpfs(navigator.storage),
+    disk: await openOpfs(navigator.storage, MODELS_ROOT),
     fetch: (url, init) => fetch(url, init),
     locks: navigator.locks,
     channel: (name) => new BroadcastChannel(name),
@@ -39,7 +39,8 @@ export function openStorage(): Promise<StoreHost | undefined> {
   });
 }
 
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
+/** Resolves early at the signal. */
+export function sleep(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const end = () => {
       clearTimeout(timer);

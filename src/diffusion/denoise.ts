@@ -1,7 +1,7 @@
 import type { DitConfig } from '../config';
-import { throwIfAborted } from '../errors';
+import { throwIfAborted, ZoetropeError } from '../errors';
 import type { Gpu } from '../gpu/device';
-import { type GpuTensor, Scope } from '../gpu/memory';
+import { elementCount, type GpuTensor, Scope } from '../gpu/memory';
 import type { Ort } from '../gpu/ort';
 import type { BlockWeights } from '../gpu/weights';
 import { Activations, type DitPlan } from './activations';
@@ -11,7 +11,7 @@ import { predictVelocity } from './dit';
 import { type GuidanceScales, guidanceOf } from './guidance';
 import { torchRandn } from './noise';
 import { Residuals } from './residuals';
-import { Sampler } from './sampler';
+import { Sampler, type SamplerState } from './sampler';
 import { type Schedule, type Stage, stageOf } from './schedule';
 import { SOLVERS } from './solvers';
 import { encodeTextKeys, type TextEmbedding, type TextKeys } from './text-keys';
@@ -51,6 +51,8 @@ export interface StepReport {
   velocities: { conditional: GpuTensor; unconditional?: GpuTensor };
   /** Whether the run can go on behind this step from its latents alone: the next step reuses no residual. */
   resumable: boolean;
+  /** Reads the state behind this step from the GPU. */
+  save(): Promise<SamplerState>;
   /** What is kept for later steps, if anything is. */
   residuals?: Residuals | undefined;
 }
@@ -58,6 +60,7 @@ export interface StepReport {
 /**
  * Noise to latents [16, T, h, w] in the model's normalised space.
  * @param negative null when no stage is guided.
+ * @param from where to go on, with a step left; default: from the noise of `plan.seed`. The result is the same, bit for bit.
  * @returns the finished latents; the caller disposes them.
  */
 export async function denoise(
@@ -66,19 +69,18 @@ export async function denoise(
   negative: TextEmbedding | null,
   host: DenoiseHost,
   onStep: (report: StepReport) => Promise<void> = async () => undefined,
+  from: SamplerState = noiseState(plan),
 ): Promise<GpuTensor> {
   const { gpu, config, signal } = host;
   const { schedule, dit, latentShape } = plan;
   const solver = SOLVERS[schedule.solver];
   const evaluations = plan.evaluations ?? computeAll(schedule, plan.guidance);
   const sessions = new DitSessions(config, host.ort);
-  const noise = torchRandn(
-    plan.seed,
-    latentShape.reduce((product, size) => product * size, 1),
-  );
+  const steps = schedule.timesteps.length;
+  requireState(from, steps, from.stepsDone === 0 ? ['sample'] : solver.state);
   using scope = new Scope();
   try {
-    const sampler = scope.own(new Sampler(gpu, solver, latentShape, noise));
+    const sampler = scope.own(new Sampler(gpu, solver, latentShape, from.latents));
     const activations = scope.own(new Activations(gpu, config, dit, negative ? 2 : 1));
     const kept = keptBranches(evaluations);
     const residuals = kept > 0 ? scope.own(new Residuals(gpu, config, dit, kept)) : undefined;
@@ -86,7 +88,7 @@ export async function denoise(
     const velocities = negative ? [velocity(), velocity()] : [velocity()];
     let stage: StageState | undefined;
     scope.own({ [Symbol.dispose]: () => stage?.[Symbol.dispose]() });
-    for (let index = 0; index < schedule.timesteps.length; index++) {
+    for (let index = from.stepsDone; index < steps; index++) {
       throwIfAborted(signal);
       const name = stageOf(schedule, index);
       const guided = guidanceOf(name, plan.guidance);
@@ -105,9 +107,11 @@ export async function denoise(
       const given = { conditional: conditional!, ...(unconditional && { unconditional }) };
       await sampler.apply(step, given);
       const estimate = sampler.get(step.estimate);
+      const done = index + 1;
+      const save = () => sampler.save(done, done === steps);
       const sample = sampler.get('sample');
       const resumable = resumableAfter(evaluations, index);
-      await onStep({ index, stage: name, sample, estimate, velocities: given, resumable, residuals });
+      await onStep({ index, stage: name, sample, estimate, velocities: given, resumable, save, residuals });
     }
     const latents = gpu.memory.tensor('latents', 'float32', latentShape);
     gpu.memory.copy(sampler.get('sample'), 0, latents, 0, latents.sizeBytes);
@@ -115,6 +119,32 @@ export async function denoise(
   } finally {
     await sessions.release();
   }
+}
+
+/** The state before the first step. */
+function noiseState({ seed, latentShape }: DenoisePlan): SamplerState {
+  return { stepsDone: 0, latents: new Map([['sample', torchRandn(seed, elementCount(latentShape))]]) };
+}
+
+/** Refuses a state that a run of `steps` steps cannot start from: a latent left out would count as zeros. */
+function requireState({ stepsDone, latents }: SamplerState, steps: number, needed: readonly string[]): void {
+  if (stepsDone >= 0 && stepsDone < steps && needed.every((name) => latents.has(name))) return;
+  throw new ZoetropeError(
+    'corrupt-data',
+    `A saved state of ${stepsDone} steps with [${[...latents.keys()]}] is none of a run of ${steps} steps with [${needed}]. Discard it and start again.`,
+  );
+}
+
+/** The latents of a state whose steps are all done; the caller disposes them. Throws `corrupt-data` where there are none. */
+export function finishedLatents({ latentShape }: DenoisePlan, { latents }: SamplerState, gpu: Gpu): GpuTensor {
+  const sample = latents.get('sample');
+  if (sample?.length !== elementCount(latentShape)) {
+    throw new ZoetropeError(
+      'corrupt-data',
+      `The saved latents have ${sample?.length ?? 'no'} values, this video's [${latentShape}]. Discard what was saved and start again.`,
+    );
+  }
+  return gpu.memory.upload('latents', 'float32', latentShape, sample);
 }
 
 interface StageState extends Disposable {

@@ -29,8 +29,8 @@ async function accessHandle(entry: WritableHandle): ReturnType<WritableHandle['c
   }
 }
 
-/** Folder of the store; the rest of the origin's files are none of its business. */
-const ROOT = 'zoetrope-models';
+/** Folder of the models; the rest of the origin's files are none of their business. */
+export const MODELS_ROOT = 'zoetrope-models';
 
 function unreadable(path: string, error: unknown): ZoetropeError {
   return new ZoetropeError('unreadable-source', `The stored file ${path} cannot be used: ${messageOf(error)}.`, {
@@ -39,10 +39,11 @@ function unreadable(path: string, error: unknown): ZoetropeError {
 }
 
 /**
- * Opens the store of this origin. Throws `storage-unavailable` where the browser has none: outside https and localhost, and in
+ * Opens a folder of folders in the private file system of this origin. Throws `storage-unavailable` where the browser has none: outside https and localhost, and in
  * the private windows of some browsers.
+ * @param root name of the folder; it is made when something is first written.
  */
-export async function openOpfs(storage: StorageManager | undefined): Promise<Disk> {
+export async function openOpfs(storage: StorageManager | undefined, root: string): Promise<Disk> {
   let origin: FileSystemDirectoryHandle;
   try {
     if (!storage?.getDirectory) throw new TypeError('navigator.storage.getDirectory is missing');
@@ -56,7 +57,7 @@ export async function openOpfs(storage: StorageManager | undefined): Promise<Dis
   }
   /** The folder and the name of a path; folders are made when `create` is set, else a missing one throws NotFoundError. */
   const locate = async (folder: string, path: string, create: boolean) => {
-    const names = [ROOT, folder, ...path.split('/')];
+    const names = [root, folder, ...path.split('/')];
     let directory = origin;
     for (const name of names.slice(0, -1)) directory = await directory.getDirectoryHandle(name, { create });
     return { directory, name: names.at(-1)! };
@@ -68,11 +69,11 @@ export async function openOpfs(storage: StorageManager | undefined): Promise<Dis
   return {
     async folders() {
       const names: string[] = [];
-      const root = await origin.getDirectoryHandle(ROOT, { create: false }).catch((error: unknown) => {
+      const all = await origin.getDirectoryHandle(root, { create: false }).catch((error: unknown) => {
         if (error instanceof DOMException && error.name === 'NotFoundError') return undefined;
         throw error;
       });
-      if (root) for await (const [name, { kind }] of root.entries()) if (kind === 'directory') names.push(name);
+      if (all) for await (const [name, { kind }] of all.entries()) if (kind === 'directory') names.push(name);
       return names.sort();
     },
 
@@ -114,8 +115,8 @@ export async function openOpfs(storage: StorageManager | undefined): Promise<Dis
     },
 
     async remove(folder) {
-      const root = await origin.getDirectoryHandle(ROOT, { create: true });
-      await root.removeEntry(folder, { recursive: true });
+      const all = await origin.getDirectoryHandle(root, { create: true });
+      await all.removeEntry(folder, { recursive: true });
     },
 
     async room() {

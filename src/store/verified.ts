@@ -42,6 +42,8 @@ export interface VerifiedComponent extends RangedTensorSource {
 
 /** A model folder whose manifest is valid. */
 export interface VerifiedModel {
+  /** SHA-256 of the manifest's bytes: the model's identity. */
+  readonly id: string;
   readonly manifest: Manifest;
   /** Bytes of all files together, the manifest aside. */
   readonly sizeBytes: number;
@@ -263,9 +265,11 @@ function filesOf(folder: Folder): (file: ManifestFile) => VerifiedFile {
  * file and piece.
  */
 export async function openModel(folder: Folder, options: OpenModelOptions = {}): Promise<VerifiedModel> {
-  const manifest = parseManifest(await readManifest(folder, options.signal));
+  const bytes = await readManifest(folder, options.signal);
+  const manifest = parseManifest(bytes);
   const openFile = filesOf(folder);
   return {
+    id: await hashPiece(bytes),
     manifest,
     sizeBytes: Object.values(manifest.components).reduce((sum, files) => sum + bytesOf(files), 0),
     component(name, own = options) {

@@ -146,6 +146,7 @@ export function fakeLocks(): StoreHost['locks'] {
     }
   };
   const request = async (name: string, options: LockOptions, work: (lock: Lock) => unknown): Promise<unknown> => {
+    options.signal?.throwIfAborted();
     const queue = queues.get(name) ?? [];
     queues.set(name, queue);
     let start: () => void = () => undefined;

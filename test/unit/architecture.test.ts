@@ -16,7 +16,7 @@ const BRACKETS = [
   ['src/plan'],
   ['src/progress'],
   ['src/pipeline', 'src/fal'],
-  ['src/model'],
+  ['src/model', 'src/recovery'],
   ['workers'],
   ['src/client'],
   ['src/index'],

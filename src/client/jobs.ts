@@ -1,0 +1,70 @@
+import type { Remote } from 'comlink';
+import { ZoetropeError } from '../errors';
+import type { JobList, ModelInfo, StoredJob, WorkerSide } from '../protocol';
+import { parseRequest, type Request } from '../request';
+import type { GenerateOptions, Generation } from './generation';
+
+/** How a job of the list is run. */
+export type ResumeOptions = Omit<GenerateOptions, 'checkOutput'>;
+
+/** Videos of this site that are not finished, in whatever tab they began. Every rejection is a {@link ZoetropeError}. */
+export interface Jobs {
+  /** In the order of the line; those that run or were interrupted too. */
+  list(): Promise<StoredJob[]>;
+  /** Puts a request at the end of the line, where it outlives the page; {@link next} runs it. */
+  add(request: Request, options?: Pick<GenerateOptions, 'checkOutput'>): Promise<StoredJob>;
+  /** Puts a job that waits at another place of the line, 0 for the next one to run. */
+  move(id: string, position: number): Promise<void>;
+  /** Forgets a job with all that was kept of it. Throws `job-in-use` while it runs in another tab. */
+  remove(id: string): Promise<void>;
+  /**
+   * Runs a job from the last step that was kept. The frames are those of a run that was never interrupted. Throws
+   * `unknown-job`, `job-in-use` while it runs in another tab, `bad-checkpoint` when another model is open than it was begun with.
+   */
+  continue(id: string, options?: ResumeOptions): Promise<Generation>;
+  /**
+   * Runs the first job that waits for this model, and gives undefined when none does. Of all tabs one at a time does so.
+   * @param onStart is told which job it is.
+   */
+  next(options?: ResumeOptions & { onStart?: (job: StoredJob) => void }): Promise<Generation | undefined>;
+}
+
+/** Whichever tab runs jobs from the line holds this. */
+const LINE_LOCK = 'zoetrope-line';
+
+export function createJobs(
+  engine: Remote<WorkerSide>,
+  call: <T>(pending: Promise<T>) => Promise<T>,
+  { id: modelId }: ModelInfo,
+  resume: (id: string, options: ResumeOptions | undefined) => Promise<Generation>,
+): Jobs {
+  const { jobs } = engine as unknown as { jobs: Remote<JobList> };
+  const list = () => call(jobs.list());
+  return {
+    list,
+    async add(request, { checkOutput = false } = {}) {
+      const id = await call(jobs.add(parseRequest(request), checkOutput));
+      return (await list()).find((job) => job.id === id)!;
+    },
+    move: (id, position) => call(jobs.move(id, position)),
+    remove: (id) => call(jobs.remove(id)),
+    continue: resume,
+    async next({ onStart, ...options } = {}) {
+      const run = async (): Promise<Generation | undefined> => {
+        for (;;) {
+          const job = (await list()).find(({ state, model }) => state === 'waiting' && model.id === modelId);
+          if (!job) return undefined;
+          onStart?.(job);
+          try {
+            return await resume(job.id, options);
+          } catch (error) {
+            // Another tab has taken or removed it meanwhile: the next one, then.
+            const taken = error instanceof ZoetropeError && ['job-in-use', 'unknown-job'].includes(error.code);
+            if (!taken) throw error;
+          }
+        }
+      };
+      return navigator.locks.request(LINE_LOCK, options.signal ? { signal: options.signal } : {}, run);
+    },
+  };
+}
