@@ -5,7 +5,7 @@ import { type BlockWeights, residentBlocks, Weights } from './gpu/weights';
 import type { ComponentName } from './manifest';
 import type { PartName } from './part';
 import type { LoadOptions, Model } from './pipeline';
-import { BLOCK_PREFIX, STREAM_SLOTS, type WeightResidency } from './plan/residency';
+import { type Arrangement, BLOCK_PREFIX } from './plan/residency';
 import { BlockStream } from './store/block-stream';
 import { Residency } from './store/residency';
 import type { OpenModelOptions, VerifiedComponent, VerifiedModel, VerifiedPart } from './store/verified';
@@ -32,25 +32,39 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
     );
   });
   const { manifest } = verified;
-  let arrangement: WeightResidency = 'all';
+  let arrangement: Arrangement = { residency: 'all', slots: 0, textSlots: null };
 
   /** Frees the other networks unless all may stay. They are asked for one after the other, so none of them is in use. */
-  const makeRoom = (wanted: ComponentName) => {
-    if (arrangement === 'all') return;
-    for (const name of WEIGHTS) if (name !== wanted) parts.release(name);
+  const makeRoom = (...wanted: (ComponentName | PartName)[]) => {
+    if (arrangement.residency === 'all') return;
+    for (const name of WEIGHTS) if (!wanted.includes(name)) parts.release(name);
   };
 
-  const networkOptions = (load: LoadOptions) => (arrangement === 'streamed' ? STREAM_OPTIONS : openOptions(load));
+  /** Slots that a network passes through; null: it is held whole. */
+  const slotsOf = (name: ComponentName, count: number): number | null => {
+    const expert = arrangement.residency === 'streamed' ? arrangement.slots : null;
+    const slots = name === 'text_encoder' ? arrangement.textSlots : expert;
+    return slots !== null && count > slots ? slots : null;
+  };
+
+  const networkOptions = (load: LoadOptions, slots: number | null) =>
+    slots === null ? openOptions(load) : STREAM_OPTIONS;
 
   /** A network of blocks, whole or streamed. */
-  const blocks = async (name: ComponentName, count: number, source: VerifiedComponent, signal: AbortSignal) => {
+  const blocks = async (
+    name: ComponentName,
+    count: number,
+    slots: number | null,
+    source: VerifiedComponent,
+    signal: AbortSignal,
+  ) => {
     const prefix = BLOCK_PREFIX[name]!;
-    if (arrangement === 'streamed' && count > STREAM_SLOTS) {
+    if (slots !== null) {
       const now = () => performance.now();
       const stream = await BlockStream.open(gpu, source, {
         prefix,
         count,
-        slots: STREAM_SLOTS,
+        slots,
         except: [EMBEDDING],
         now,
       });
@@ -69,16 +83,18 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
         createTokenizer(parseObject(await source.readFile('tokenizer.json'), 'tokenizer.json')),
       ),
 
-    arrange(residency) {
-      if (residency === arrangement) return;
+    arrange(weights) {
+      if (JSON.stringify(weights) === JSON.stringify(arrangement)) return;
       for (const name of WEIGHTS) parts.release(name);
-      arrangement = residency;
+      arrangement = weights;
     },
 
     textEncoder(load) {
       makeRoom('text_encoder');
-      return parts.get('text_encoder', networkOptions(load), async (source) => ({
-        ...(await blocks('text_encoder', manifest.umt5.numLayers, source, load.signal)),
+      const count = manifest.umt5.numLayers;
+      const slots = slotsOf('text_encoder', count);
+      return parts.get('text_encoder', networkOptions(load, slots), async (source) => ({
+        ...(await blocks('text_encoder', count, slots, source, load.signal)),
         source,
       }));
     },
@@ -89,18 +105,21 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
         throw new ZoetropeError('missing-component', `The model "${manifest.name}" has no ${stage}-noise expert.`);
       }
       makeRoom(stage);
-      return parts.get(stage, networkOptions(load), async (source) => {
-        const { weights, ...disposal } = await blocks(stage, manifest.dit.numLayers, source, load.signal);
+      const count = manifest.dit.numLayers;
+      const slots = slotsOf(stage, count);
+      return parts.get(stage, networkOptions(load, slots), async (source) => {
+        const { weights, ...disposal } = await blocks(stage, count, slots, source, load.signal);
         return { outer: weights.outer, block: (index) => weights.block(index), ...disposal };
       });
     },
 
     vae(load) {
-      makeRoom('vae');
+      makeRoom('vae', 'film', 'rife');
       return parts.get('vae', openOptions(load), (source) => loadVae(gpu, manifest.vae, source, load.signal));
     },
 
     async interpolator(kind, load) {
+      makeRoom('vae', kind);
       if (kind === 'film') {
         const [{ filmModel }, { loadFilm }] = await Promise.all([
           import('./interpolate/film'),
@@ -120,8 +139,8 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
   };
 }
 
-/** Components that take GPU memory. */
-const WEIGHTS: readonly ComponentName[] = ['text_encoder', 'high', 'low', 'vae'];
+/** Components and parts that take GPU memory. */
+const WEIGHTS: readonly (ComponentName | PartName)[] = ['text_encoder', 'high', 'low', 'vae', 'film', 'rife'];
 
 /** A stream reads on after its job, which must not be able to cancel what the next job reads; so it has no signal. */
 const STREAM_OPTIONS: OpenModelOptions = {};

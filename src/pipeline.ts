@@ -32,7 +32,7 @@ import { encoderCandidates } from './video/levels';
 export interface Model {
   readonly manifest: Manifest;
   /** Says which weights may be on the GPU together, before a job asks for any. */
-  arrange(residency: Plan['residency']): void;
+  arrange(weights: Plan['weights']): void;
   tokenizer(load: LoadOptions): Promise<Tokenizer>;
   textEncoder(load: LoadOptions): Promise<{ weights: BlockWeights; source: TensorSource }>;
   expert(stage: Expert, load: LoadOptions): Promise<BlockWeights>;
@@ -104,7 +104,7 @@ export async function generate(
   const plan = planVideo(resolved, host.model.manifest, limits);
   const acceleration = accelerationMessage(plan.evaluations);
   if (acceleration) report.log({ level: 'info', message: acceleration });
-  host.model.arrange(plan.residency);
+  host.model.arrange(plan.weights);
   const settings = await chooseEncoder(host.video, encoderCandidates(plan.format), signal);
   const meter = new ProgressMeter(plan.work, host.now, report.progress);
   const clock = new StageClock(host.now);
@@ -277,7 +277,7 @@ async function showStep(
 }
 
 /** What a stream of frames needs of a plan, of a host and of a model. */
-type StreamPlan = Pick<Plan, 'shape' | 'vaeTile' | 'interpolator'>;
+type StreamPlan = Pick<Plan, 'shape' | 'vaeTile' | 'interpolator'> & Partial<Pick<Plan, 'filmTile'>>;
 type StreamHost = Pick<Host, 'gpu' | 'signal'>;
 type StreamParts = Pick<Parts, 'vae' | 'interpolator'>;
 
@@ -323,13 +323,13 @@ async function* decodeFrames(
 /** The frames with new ones between them, where the plan has an interpolator. */
 async function* interpolateFrames(
   frames: AsyncGenerator<RgbFrame>,
-  { shape, interpolator: kind }: StreamPlan,
+  { shape, interpolator: kind, filmTile }: StreamPlan,
   { signal }: StreamHost,
   parts: StreamParts,
 ): AsyncGenerator<RgbFrame> {
   if (kind === null) return yield* frames;
   const model = await parts.interpolator(kind);
-  using interpolator = model.start(shape.width, shape.height, signal);
+  using interpolator = model.start(shape.width, shape.height, signal, filmTile ?? undefined);
   yield* retime(frames, interpolator, shape.interpolatedFrames);
 }
 

@@ -1,49 +1,34 @@
-import { type DitConfig, patchChannels, type Umt5Config, type VaeConfig, vaeLevels } from './config';
-import { activationBytes, type DitPlan, headBytes } from './diffusion/activations';
-import { type Evaluation, type EvaluationPlan, planEvaluations } from './diffusion/cache';
+import type { EvaluationPlan } from './diffusion/cache';
 import type { DenoisePlan } from './diffusion/denoise';
-import { readsNegativePrompt } from './diffusion/guidance';
-import { residualBytes } from './diffusion/residuals';
-import { schedule } from './diffusion/schedule';
-import { SOLVERS } from './diffusion/solvers';
-import { ZoetropeError } from './errors';
-import { filmMac } from './interpolate/film-mac';
-import { rifeMac } from './interpolate/rife-sizes';
-import type { Manifest } from './manifest';
-import { RIFE_46 } from './part';
-import { FILM_STYLE } from './part/film';
-import { withResiduals } from './plan/acceleration';
-import { chooseResidency, textKeyBytes, type WeightResidency } from './plan/residency';
+import { type Arranged, arrange, buffersOf } from './plan/arrange';
+import { type LivingBuffers, type StageName, sumBytes } from './plan/buffers';
+import type { InterpolatorName, Networks } from './plan/decode';
+import type { DeviceBudget } from './plan/device';
+import { nearestRequest, refusal } from './plan/nearest';
+import { operations, stageSeconds } from './plan/pace';
+import type { Arrangement } from './plan/residency';
+import { type PlannedModel, type PlanOptions, type RequestTask, taskOf, withoutResiduals } from './plan/task';
+import { planDit } from './plan/transformer';
+import { stageWork, type Work } from './plan/work';
 import type { ResolvedRequest } from './request';
-import { type VideoShape, videoShape } from './shape';
-import { chooseTile, decoderBytes } from './vae/memory';
+import type { VideoShape } from './shape';
 import type { VideoFormat } from './video/levels';
 
-/** What the plan has to know of a device. */
-export interface DeviceLimits {
-  /** Largest storage binding in bytes; WebGPU guarantees 128 MiB. */
-  maxStorageBufferBindingSize: number;
-  /** Largest buffer in bytes; WebGPU guarantees 256 MiB. */
-  maxBufferSize: number;
-  /** Half floats for attention. */
-  f16: boolean;
-  /** A CPU driver. */
-  cpu: boolean;
-}
+export type { DeviceBudget, DeviceLimits } from './plan/device';
+export type { Refusal } from './plan/nearest';
+export type { PlannedModel, PlanOptions } from './plan/task';
+export { planDit } from './plan/transformer';
+export type { Work } from './plan/work';
 
-/** {@link DeviceLimits} and what a job may hold of them. */
-export interface DeviceBudget extends DeviceLimits {
-  /** Bytes of GPU memory that our buffers may take; Infinity where nobody has set a budget, since WebGPU tells none. */
-  budgetBytes: number;
-}
-
-/** Predicted floating-point operations (a multiply-add counts as two), for progress and estimates. */
-export interface Work {
-  text: number;
-  /** Each step. */
-  steps: number[];
-  /** The whole decode, interpolation included. */
-  decode: number;
+/** A stage of a job, as the plan foresees it. */
+export interface StagePlan {
+  name: StageName;
+  /** Most bytes that the GPU holds. */
+  bytes: number;
+  /** Floating-point operations. */
+  flop: number;
+  /** Null where the device's pace is not known. */
+  seconds: number | null;
 }
 
 /** Everything about a generation that can be decided before the GPU is touched. */
@@ -55,79 +40,85 @@ export interface Plan {
   /** Whether any stage reads the negative prompt. */
   negativePrompt: boolean;
   /** Which weights are on the GPU together. */
-  residency: WeightResidency;
+  weights: Arrangement;
   /** Side of the decoder's tiles in latent positions, or null for whole frames. */
   vaeTile: number | null;
   /** What makes the frames between the decoded ones, if any are wanted. */
-  interpolator: Exclude<ResolvedRequest['interpolator_model'], 'none'> | null;
+  interpolator: InterpolatorName | null;
+  /** Pixels [height, width] of FILM's runs; null without FILM. */
+  filmTile: readonly [number, number] | null;
   format: VideoFormat;
   work: Work;
+  /** Stages in the order of time. */
+  stages: StagePlan[];
+  /** Everything that the GPU holds, and when. */
+  buffers: LivingBuffers[];
+  /** Most bytes that this job and later ones like it hold. */
+  peakBytes: number;
+  budgetBytes: number;
+  /** Null where the device's pace is not known. */
+  seconds: number | null;
 }
 
-/** Most tokens in a chunk: beyond this a matrix product gains nothing and cancelling takes longer. */
-const MAX_CHUNK = 4096;
-/** Chunks are multiples of this, the tile of ONNX Runtime's and our kernels. */
-const CHUNK_STEP = 64;
 /**
- * Multiply-adds in one attention dispatch. A GPU of 1 TFLOP/s does the first in 100 ms, far below the two seconds of
- * Windows' watchdog; SwiftShader at about 1 GFLOP/s does the second in 400 ms.
+ * Plans a request for a model on a device. Throws `out-of-memory` when it fits neither the limits nor the budget, with the nearest
+ * request that does in `detail` ({@link Refusal}).
  */
-const MAX_MAC_GPU = 5e10;
-const MAX_MAC_CPU = 2e8;
-
-/** Plans a request for a model on a device. Throws `out-of-memory` when it fits neither the limits nor the budget. */
 export function planVideo(
   request: ResolvedRequest,
-  manifest: Pick<Manifest, 'sizes' | 'dit' | 'umt5' | 'vae' | 'boundary' | 'components' | 'acceleration'>,
+  model: PlannedModel,
   limits: DeviceBudget,
+  options: PlanOptions = {},
 ): Plan {
-  const shape = videoShape(request, manifest.sizes);
-  const dit = planDit(manifest.dit, shape, limits);
-  const steps = schedule({
-    solver: 'unipc',
-    steps: request.num_inference_steps,
-    shift: request.shift,
-    boundary: manifest.boundary,
-  });
-  const latentShape = [manifest.vae.zDim, shape.latentFrames, shape.latentHeight, shape.latentWidth];
-  const negativePrompt = readsNegativePrompt(steps, request);
-  const vaeTile = chooseTile(manifest.vae, shape.latentHeight, shape.latentWidth, bindingLimit(limits));
-  const branches = negativePrompt ? 2 : 1;
-  const latentBytes = 4 * latentShape.reduce((product, size) => product * size, 1);
-  const working = {
-    diffusion:
-      activationBytes(manifest.dit, dit, branches) +
-      textKeyBytes(manifest.dit, dit, branches) +
-      (SOLVERS[steps.solver].latents.length + branches + 1) * latentBytes,
-    decode:
-      latentBytes +
-      decoderBytes(manifest.vae, shape.latentHeight, shape.latentWidth, vaeTile, shape.latentFrames).peak +
-      2 * shape.width * shape.height,
-  };
-  const { evaluations, arrangement: residency } = withResiduals(
-    planEvaluations(steps, request, request.acceleration, manifest.acceleration),
-    steps,
-    request,
-    (kept) => residualBytes(manifest.dit, dit, kept),
-    (extra) =>
-      chooseResidency(manifest.components, { ...working, diffusion: working.diffusion + extra }, limits.budgetBytes),
-  );
+  let task = taskOf(request, model, limits, options);
+  let arranged = arrange(task, limits);
+  if ('leastBytes' in arranged && task.residualBranches > 0) {
+    // A run that takes longer is better than one that is refused.
+    task = withoutResiduals(task, request);
+    arranged = arrange(task, limits);
+  }
+  if ('leastBytes' in arranged) {
+    const fits = (of: ResolvedRequest) =>
+      !('leastBytes' in arrange(withoutResiduals(taskOf(of, model, limits, options), of), limits));
+    throw refusal(request, nearestRequest(request, fits), arranged.leastBytes, limits.budgetBytes);
+  }
+  return compose(task, arranged, request, model, limits, options);
+}
+
+function compose(
+  task: RequestTask,
+  arranged: Arranged,
+  request: ResolvedRequest,
+  model: PlannedModel,
+  limits: DeviceBudget,
+  networks: Networks,
+): Plan {
+  const { shape, latentShape, interpolator } = task;
+  const { residency, slots, textSlots, buffers, decode } = arranged;
+  const predicted = stageWork(task, arranged, model, networks);
+  const stages = predicted.stages.map(({ name, work }) => ({
+    name,
+    bytes: sumBytes(buffersOf(buffers, name)),
+    flop: operations(work),
+    seconds: limits.pace ? stageSeconds(work, limits.pace) : null,
+  }));
+  const seconds = stages.map((stage) => stage.seconds);
   return {
     shape,
     denoise: {
-      dit,
-      schedule: steps,
+      dit: planDit(model.dit, shape, limits, arranged.measures),
+      schedule: task.schedule,
       guidance: request,
       seed: request.seed,
       latentShape,
-      evaluations: evaluations.steps,
+      evaluations: task.evaluations.steps,
     },
-    evaluations,
-    negativePrompt,
-    residency,
-    vaeTile,
-    interpolator:
-      shape.interpolatedFrames > 0 && request.interpolator_model !== 'none' ? request.interpolator_model : null,
+    evaluations: task.evaluations,
+    negativePrompt: task.promptRows.length > 1,
+    weights: { residency, slots, textSlots },
+    vaeTile: decode.tile,
+    interpolator,
+    filmTile: decode.filmTile,
     format: {
       width: shape.width,
       height: shape.height,
@@ -136,106 +127,14 @@ export function planVideo(
       writeMode: request.video_write_mode,
     },
     work: {
-      text: (negativePrompt ? 2 : 1) * textWork(manifest.umt5),
-      steps: evaluations.steps.map(({ conditional, unconditional }) =>
-        [conditional, unconditional].reduce((sum, how) => sum + evaluationWork(how, manifest.dit, shape.tokens), 0),
-      ),
-      decode: decodeWork(manifest.vae, shape) + interpolationWork(shape, request.interpolator_model),
+      text: stages[0]!.flop,
+      steps: predicted.steps,
+      decode: stages.at(-1)!.flop,
     },
+    stages,
+    buffers,
+    peakBytes: Math.max(...stages.map(({ bytes }) => bytes)),
+    budgetBytes: limits.budgetBytes,
+    seconds: seconds.includes(null) ? null : seconds.reduce<number>((sum, each) => sum + each!, 0),
   };
-}
-
-/** Bytes that one tensor may have. */
-function bindingLimit({ maxStorageBufferBindingSize, maxBufferSize }: DeviceLimits): number {
-  return Math.min(maxStorageBufferBindingSize, maxBufferSize);
-}
-
-/** Cuts the sequence into token chunks and the heads into groups, so that every binding fits the device. */
-export function planDit(
-  config: DitConfig,
-  shape: Pick<VideoShape, 'tokens' | 'latentFrames' | 'latentHeight' | 'latentWidth'>,
-  limits: DeviceLimits,
-): DitPlan {
-  const { tokens } = shape;
-  const binding = bindingLimit(limits);
-  const type = limits.f16 ? 'f16' : 'f32';
-  const widest = Math.max(config.ffnDim, config.dim) * 4;
-  const fitting = Math.floor(binding / widest / CHUNK_STEP) * CHUNK_STEP;
-  const headsFitting = Math.floor(binding / headBytes(tokens, type));
-  if (fitting < CHUNK_STEP || headsFitting < 1) {
-    throw new ZoetropeError(
-      'out-of-memory',
-      `${tokens} tokens of width ${config.dim} do not fit this device's bindings of ${binding} bytes. Use a smaller resolution or fewer frames.`,
-    );
-  }
-  // Chunks of equal length where possible: the same sessions serve them all, and the last is not a sliver.
-  const count = Math.ceil(tokens / Math.min(fitting, MAX_CHUNK));
-  const length = Math.min(tokens, Math.ceil(tokens / count / CHUNK_STEP) * CHUNK_STEP);
-  const groups = Math.ceil(config.numHeads / headsFitting);
-  const groupHeads = Math.ceil(config.numHeads / groups);
-  const headGroups = ranges(config.numHeads, groupHeads);
-  return {
-    grid: [shape.latentFrames, shape.latentHeight / 2, shape.latentWidth / 2],
-    tokens,
-    type,
-    chunks: ranges(tokens, length).map(({ index, begin, size }) => ({ index, begin, tokens: size })),
-    headGroups: headGroups.map(({ index, begin, size }) => ({ index, begin, heads: size })),
-    groupsPerSweep: headGroups.length,
-    branchOrder: 'layer-major',
-    textKeys: 'kept',
-    maxMacPerDispatch: limits.cpu ? MAX_MAC_CPU : MAX_MAC_GPU,
-  };
-}
-
-function ranges(total: number, length: number): { index: number; begin: number; size: number }[] {
-  return Array.from({ length: Math.ceil(total / length) }, (_, index) => {
-    const begin = index * length;
-    return { index, begin, size: Math.min(length, total - begin) };
-  });
-}
-
-/** Rows of text that work is predicted for; the usual prompt has fewer. */
-const TYPICAL_ROWS = 64;
-
-/** Matrix products of the text encoder for one prompt. */
-function textWork({ dModel, dFf, numHeads, dKv, numLayers }: Umt5Config): number {
-  return 2 * TYPICAL_ROWS * numLayers * (4 * dModel * numHeads * dKv + 3 * dModel * dFf);
-}
-
-/** One pass of the transformer: linear layers, self-attention and cross-attention. */
-function passWork({ dim, ffnDim, numLayers }: DitConfig, tokens: number): number {
-  const linear = 2 * tokens * (6 * dim * dim + 2 * dim * ffnDim);
-  return numLayers * (linear + 4 * tokens * tokens * dim + 4 * tokens * TYPICAL_ROWS * dim);
-}
-
-/** One evaluation; where the blocks are left out, embedding and head remain. */
-function evaluationWork(how: Evaluation, config: DitConfig, tokens: number): number {
-  if (how === 'absent') return 0;
-  if (how === 'skip') return 4 * tokens * config.dim * patchChannels(config);
-  return passWork(config, tokens);
-}
-
-/** Convolutions of the decoder, position by position. */
-function decodeWork(config: VaeConfig, shape: VideoShape): number {
-  const { latentHeight, latentWidth, latentFrames, generatedFrames } = shape;
-  const levels = vaeLevels(config);
-  let frames = latentFrames;
-  let total = 0;
-  for (const [index, { channels, blocks, upsample }] of levels.entries()) {
-    const positions = latentHeight * latentWidth * 4 ** index * frames;
-    const convolutions = 2 * blocks.length + (index === 0 ? 4 : 0);
-    total += positions * convolutions * channels * channels * 27 * 2;
-    if (upsample?.temporal) frames = Math.min(generatedFrames, 2 * frames - 1);
-    if (upsample) total += positions * 4 * channels * (channels / 2) * 9 * 2;
-  }
-  return total;
-}
-
-/** Convolutions of the released networks; which one lies beside the model is not known here. */
-function interpolationWork(
-  { width, height, frames, interpolatedFrames }: VideoShape,
-  model: ResolvedRequest['interpolator_model'],
-): number {
-  const mac = model === 'film' ? filmMac(FILM_STYLE, width, height) : rifeMac(RIFE_46, width, height);
-  return 2 * (frames - 1) * interpolatedFrames * mac;
 }

@@ -1,32 +1,4 @@
-import { type ComputesAll, computeAll, type EvaluationPlan, keptBranches, MIN_STEPS } from '../diffusion/cache';
-import type { GuidanceScales } from '../diffusion/guidance';
-import type { Schedule } from '../diffusion/schedule';
-import { ZoetropeError } from '../errors';
-
-/**
- * Makes room for the residuals of `wanted`, or computes every step where there is none: a run that takes longer is better than one
- * that is refused.
- * @param arrange gives what the job is arranged like with so many bytes more; throws `out-of-memory` where they do not fit.
- * @param bytesOf bytes of the residuals of so many branches.
- */
-export function withResiduals<Arrangement>(
-  wanted: EvaluationPlan,
-  schedule: Schedule,
-  guidance: GuidanceScales,
-  bytesOf: (branches: number) => number,
-  arrange: (extraBytes: number) => Arrangement,
-): { evaluations: EvaluationPlan; arrangement: Arrangement } {
-  const branches = keptBranches(wanted.steps);
-  if (branches > 0) {
-    try {
-      return { evaluations: wanted, arrangement: arrange(bytesOf(branches)) };
-    } catch (error) {
-      if (!(error instanceof ZoetropeError && error.code === 'out-of-memory')) throw error;
-      wanted = { steps: computeAll(schedule, guidance), computesAll: 'memory' };
-    }
-  }
-  return { evaluations: wanted, arrangement: arrange(0) };
-}
+import { type ComputesAll, type EvaluationPlan, MIN_STEPS } from '../diffusion/cache';
 
 /** Why `acceleration: "regular"` computes every step, for a person. */
 const REASONS: Readonly<Record<Exclude<ComputesAll, 'not-asked'>, string>> = {

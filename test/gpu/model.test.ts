@@ -37,7 +37,7 @@ async function run(residency: WeightResidency): Promise<{ latents: Float32Array;
     limits,
   );
   using model = residentModel(gpu, verified);
-  model.arrange(residency);
+  model.arrange({ residency, slots: 3, textSlots: residency === 'streamed' ? 3 : null });
   const before = gpu.memory.liveBytes;
   gpu.memory.resetPeak();
   const tokenizer = await model.tokenizer(load);

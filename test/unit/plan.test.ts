@@ -165,7 +165,7 @@ describe('planning a request', () => {
     expect(() => planVideo(resolved({}), MODEL, small)).toThrowError(
       expect.objectContaining({ code: 'out-of-memory' }),
     );
-    expect(planVideo(resolved({}), MODEL, DEFAULTS).residency).toBe('all');
+    expect(planVideo(resolved({}), MODEL, DEFAULTS).weights.residency).toBe('all');
   });
 
   it('decodes in tiles only where whole frames do not fit', () => {

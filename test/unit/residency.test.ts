@@ -1,10 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { type DitConfig, ditShapes, type Shapes, vaeShapes } from '../../src/config';
-import { Activations, activationBytes } from '../../src/diffusion/activations';
+import { type DitConfig, ditShapes, type Shapes } from '../../src/config';
+import { Activations, activationBytes, type DitPlan } from '../../src/diffusion/activations';
 import type { Gpu } from '../../src/gpu/device';
-import type { Manifest, ManifestFile } from '../../src/manifest';
+import type { ManifestFile } from '../../src/manifest';
 import { planDit } from '../../src/plan';
-import { chooseResidency, textKeyBytes, weightBytes } from '../../src/plan/residency';
+import { passBuffers, sumBytes, textKeyBuffers } from '../../src/plan/buffers';
+import { heldBytes, weightBytes } from '../../src/plan/residency';
+import { NO_MEASURES } from '../../src/plan/transformer';
 
 const DIT: DitConfig = {
   dim: 256,
@@ -19,16 +21,6 @@ const DIT: DitConfig = {
   eps: 1e-6,
 };
 
-const VAE = {
-  baseDim: 16,
-  zDim: 16,
-  dimMult: [1, 2, 4, 4],
-  numResBlocks: 1,
-  temporalUpsample: [true, true, false],
-  latentsMean: Array(16).fill(0),
-  latentsStd: Array(16).fill(1),
-};
-
 function file(shapes: Shapes): ManifestFile {
   const tensors = Object.fromEntries(
     [...shapes].map(([name, shape]) => [name, { dtype: 'F32' as const, shape, range: [0, 0] as [number, number] }]),
@@ -37,7 +29,19 @@ function file(shapes: Shapes): ManifestFile {
 }
 
 const expert = file(ditShapes(DIT));
-const components: Manifest['components'] = { high: [expert], low: [expert], vae: [file(vaeShapes(VAE))] };
+
+const MEASURES = [
+  NO_MEASURES,
+  { ...NO_MEASURES, mostChunkTokens: 64 },
+  { ...NO_MEASURES, branchOrder: 'branch-major' as const },
+  { ...NO_MEASURES, sweeps: 2 },
+];
+
+/** Buffers of a pass, as a plan lists them. */
+function planned({ tokens, grid, type, chunks, headGroups, groupsPerSweep, branchOrder }: DitPlan, branches: number) {
+  const cut = { tokens, grid, type, chunkTokens: chunks[0]!.tokens, groupHeads: headGroups[0]!.heads, groupsPerSweep };
+  return passBuffers(DIT, { ...cut, streams: branchOrder === 'branch-major' ? 1 : branches }, 0, 0);
+}
 
 describe('bytes', () => {
   it('counts activations exactly as they are allocated', () => {
@@ -45,16 +49,19 @@ describe('bytes', () => {
       for (const branches of [1, 2]) {
         const limits = { maxBufferSize: 2 ** 28, maxStorageBufferBindingSize: 200_000, f16, cpu: true };
         const shape = { tokens: 330, latentFrames: 3, latentHeight: 22, latentWidth: 20 };
-        const plan = planDit(DIT, shape, limits);
-        expect(plan.chunks.length).toBeGreaterThan(1);
-        let counted = 0;
-        const tensor = (_label: string, type: string, dims: number[]) => {
-          const bytes = dims.reduce((product, size) => product * size, type === 'float16' ? 2 : 4);
-          counted += 16 * Math.ceil(bytes / 16);
-          return { [Symbol.dispose]: () => undefined };
-        };
-        new Activations({ memory: { tensor, write: () => undefined } } as unknown as Gpu, DIT, plan, branches);
-        expect(activationBytes(DIT, plan, branches)).toBe(counted);
+        for (const measures of MEASURES) {
+          const plan = planDit(DIT, shape, limits, measures);
+          expect(plan.chunks.length).toBeGreaterThan(1);
+          let counted = 0;
+          const tensor = (_label: string, type: string, dims: number[]) => {
+            const bytes = dims.reduce((product, size) => product * size, type === 'float16' ? 2 : 4);
+            counted += 16 * Math.ceil(bytes / 16);
+            return { [Symbol.dispose]: () => undefined };
+          };
+          new Activations({ memory: { tensor, write: () => undefined } } as unknown as Gpu, DIT, plan, branches);
+          expect(activationBytes(DIT, plan, branches)).toBe(counted);
+          expect(sumBytes(planned(plan, branches))).toBe(counted);
+        }
       }
     }
   });
@@ -73,48 +80,29 @@ describe('bytes', () => {
       'encoder.final_layer_norm.weight': tensor('F32', [8]),
     };
     const files = [{ path: 'x', sizeBytes: 0, pieces: [], tensors }];
-    expect(weightBytes('text_encoder', files)).toEqual({ total: 256 + 32 + 32 + 32, streamed: 352 });
+    expect(weightBytes('text_encoder', files)).toEqual({
+      total: 256 + 32 + 32 + 32,
+      outside: 32,
+      block: 288,
+      blocks: 2,
+      largest: 256,
+    });
   });
 
   it('streams less than it has, as soon as there are more blocks than slots', () => {
-    const { total, streamed } = weightBytes('high', [expert]);
+    const bytes = weightBytes('high', [expert]);
     const block = 4 * (8 * 256 * 256 + 2 * 256 * 512 + 8 * 256 + 512 + 256 + 12 * 256);
-    expect(total - streamed).toBe(2 * block);
-  });
-});
-
-describe('chooseResidency', () => {
-  const working = { diffusion: 10e6, decode: 9e6 };
-  const high = weightBytes('high', [expert]);
-  const vae = weightBytes('vae', components.vae!).total;
-
-  it('keeps everything where it fits, else one part, else a few blocks', () => {
-    const all = 2 * high.total + vae + working.diffusion;
-    expect(chooseResidency(components, working, Infinity)).toBe('all');
-    expect(chooseResidency(components, working, all)).toBe('all');
-    expect(chooseResidency(components, working, all - 1)).toBe('one');
-    expect(chooseResidency(components, working, high.total + working.diffusion)).toBe('one');
-    expect(chooseResidency(components, working, high.total + working.diffusion - 1)).toBe('streamed');
-    expect(chooseResidency(components, working, high.streamed + working.diffusion)).toBe('streamed');
+    expect(bytes.total - heldBytes(bytes, 3)).toBe(2 * block);
+    expect(bytes.total - heldBytes(bytes, 2)).toBe(3 * block);
+    expect(heldBytes(bytes, 5)).toBe(bytes.total);
+    expect(heldBytes(bytes, null)).toBe(bytes.total);
   });
 
-  it('refuses what does not fit at all, and says what would be needed', () => {
-    const refused = () => chooseResidency(components, working, high.streamed + working.diffusion - 1);
-    expect(refused).toThrowError(expect.objectContaining({ code: 'out-of-memory' }));
-    expect(refused).toThrowError(/needs 0\.02 GB/);
-  });
-
-  it('counts the keys of two prompts of 512 rows', () => {
-    const plan = planDit(
-      DIT,
-      { tokens: 80, latentFrames: 5, latentHeight: 8, latentWidth: 8 },
-      {
-        maxBufferSize: 2 ** 28,
-        maxStorageBufferBindingSize: 2 ** 27,
-        f16: true,
-        cpu: false,
-      },
-    );
-    expect(textKeyBytes(DIT, plan, 2)).toBe(2 * 5 * 2 * 2 * 513 * 128 * 2);
+  it('counts the keys of two prompts of 512 tokens, and of a shorter one', () => {
+    const keys = (rows: number[], textKeys: DitPlan['textKeys']) =>
+      textKeyBuffers(DIT, { type: 'f16', textKeys }, rows, 0)[0]!;
+    expect(keys([512, 512], 'kept').bytes).toBe(2 * 5 * 2 * 2 * 512 * 128 * 2);
+    expect(keys([512, 512], 'each-block').bytes).toBe(2 * 2 * 2 * 512 * 128 * 2);
+    expect(keys([11], 'kept')).toMatchObject({ count: 10, bytes: 5 * 2 * 2 * 12 * 128 * 2 });
   });
 });
