@@ -122,7 +122,7 @@ export async function generate(
       await showStep(step, plan, options.previews, host, meter, report);
     };
     return clock.time('diffusionMs', () =>
-      denoise(plan.denoise, texts[0]!, texts[1] ?? null, denoiseHost(host, parts), onStep, saved),
+      denoise(plan.denoise, texts[0]!, texts[1] ?? null, denoiseHost(host, parts, plan, meter), onStep, saved),
     );
   };
   const latents = saved?.stepsDone === steps ? finishedLatents(plan.denoise, saved, gpu) : await sample(); // f32 [16, T, h, w]
@@ -255,8 +255,10 @@ async function encodePrompts(prompts: readonly string[], host: Host, parts: Part
   return encoded;
 }
 
-function denoiseHost({ gpu, ort, model, signal }: Host, parts: Parts): DenoiseHost {
-  return { gpu, ort, config: model.manifest.dit, expert: (stage) => parts.expert(stage), signal };
+function denoiseHost({ gpu, ort, model, signal }: Host, parts: Parts, plan: Plan, meter: ProgressMeter): DenoiseHost {
+  const steps = plan.denoise.schedule.timesteps.length;
+  const onProgress = (step: number, share: number) => meter.report('diffusion', step, steps, share);
+  return { gpu, ort, config: model.manifest.dit, expert: (stage) => parts.expert(stage), signal, onProgress };
 }
 
 /** Progress, and the preview of the step's estimate if somebody looks. */

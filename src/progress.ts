@@ -30,10 +30,13 @@ export class ProgressMeter {
     this.began = now();
   }
 
-  /** Tells the listener that `done` of `total` units of the stage are done. */
-  report(stage: Stage, done: number, total: number): void {
+  /**
+   * Tells the listener that `done` of `total` units of the stage are done.
+   * @param partial share of the next step that is done, 0 to 1; of `diffusion` alone.
+   */
+  report(stage: Stage, done: number, total: number, partial = 0): void {
     const elapsedMs = this.now() - this.began;
-    const share = stage === 'diffusion' ? this.stepsShare(done) : total > 0 ? Math.min(1, done / total) : 1;
+    const share = stage === 'diffusion' ? this.stepsShare(done, partial) : total > 0 ? Math.min(1, done / total) : 1;
     this.highest = Math.max(this.highest, (this.before[stage] + this.size[stage] * share) / this.total);
     // Weights that come late, such as the second expert's, do not end the stage that waits for them. What is done when a stage
     // is first heard of was done before, perhaps by a run that was interrupted, and says nothing of the pace.
@@ -46,9 +49,10 @@ export class ProgressMeter {
   }
 
   /** Steps differ: some run a single branch, some reuse what an earlier one gave. */
-  private stepsShare(done: number): number {
-    const sum = (steps: readonly number[]) => steps.reduce((total, step) => total + step, 0);
-    return sum(this.work.steps.slice(0, done)) / sum(this.work.steps);
+  private stepsShare(done: number, partial: number): number {
+    const { steps } = this.work;
+    const sum = (some: readonly number[]) => some.reduce((total, step) => total + step, 0);
+    return (sum(steps.slice(0, done)) + partial * (steps[done] ?? 0)) / sum(steps);
   }
 }
 

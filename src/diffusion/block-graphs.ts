@@ -81,6 +81,12 @@ export class DitSessions {
 /** Graphs inside a block. */
 export type BlockGraph = 'crossKv' | 'projectKv' | 'projectQ' | 'afterSelfAttention' | 'feedForward';
 
+/** Multiply-adds of a block's graph for one row. */
+export function blockGraphMac({ dim, ffnDim }: DitConfig, name: BlockGraph): number {
+  const matrices = { crossKv: 2, projectKv: 2, projectQ: 1, afterSelfAttention: 2, feedForward: 1 };
+  return matrices[name] * dim * dim + (name === 'feedForward' ? 2 * dim * ffnDim : 0);
+}
+
 const OUTER_MATRICES = [
   'text_embedding.0.weight',
   'text_embedding.2.weight',

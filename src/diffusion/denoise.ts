@@ -4,10 +4,11 @@ import type { Gpu } from '../gpu/device';
 import { elementCount, type GpuTensor, Scope } from '../gpu/memory';
 import type { Ort } from '../gpu/ort';
 import type { BlockWeights } from '../gpu/weights';
+import { WorkQueue } from '../gpu/work-queue';
 import { Activations, type DitPlan } from './activations';
 import { DitSessions } from './block-graphs';
 import { computeAll, keptBranches, resumableAfter, type StepEvaluations } from './cache';
-import { predictVelocity } from './dit';
+import { passMac, predictVelocity } from './dit';
 import { type GuidanceScales, guidanceOf } from './guidance';
 import { torchRandn } from './noise';
 import { Residuals } from './residuals';
@@ -36,6 +37,8 @@ export interface DenoiseHost {
   /** An expert's weights. Called once for each stage that has steps; the caller owns them. */
   expert(stage: Stage): Promise<BlockWeights>;
   signal?: AbortSignal | undefined;
+  /** Told within a step, from 0, which share of its work the GPU has done. */
+  onProgress?: ((step: number, share: number) => void) | undefined;
 }
 
 /** State after a step; the tensors belong to the run and are good until the listener's promise resolves. */
@@ -88,6 +91,11 @@ export async function denoise(
     const velocities = negative ? [velocity(), velocity()] : [velocity()];
     let stage: StageState | undefined;
     scope.own({ [Symbol.dispose]: () => stage?.[Symbol.dispose]() });
+    const progress = { step: 0, doneMac: 0, totalMac: 1 };
+    const queue = new WorkQueue(gpu, dit.maxMacPerDispatch, signal, (mac) => {
+      progress.doneMac += mac;
+      if (!signal?.aborted) host.onProgress?.(progress.step, Math.min(1, progress.doneMac / progress.totalMac));
+    });
     for (let index = from.stepsDone; index < steps; index++) {
       throwIfAborted(signal);
       const name = stageOf(schedule, index);
@@ -98,14 +106,17 @@ export async function denoise(
       }
       const [conditional, unconditional] = velocities.slice(0, stage.texts.length);
       const ran = unconditional ? [conditional!, unconditional] : [conditional!];
-      const pass = { gpu, sessions, plan: dit, activations, residuals, signal };
       const { conditional: first, unconditional: second } = evaluations[index]!;
       const how = unconditional ? [first, second] : [first];
+      const rows = stage.texts.filter((_, branch) => how[branch] !== 'skip').map((text) => text.rows);
+      Object.assign(progress, { step: index, doneMac: 0, totalMac: passMac(config, dit, rows) });
+      const pass = { gpu, sessions, plan: dit, activations, residuals, signal, queue };
       const timestep = schedule.timesteps[index]!;
       await predictVelocity(pass, stage.expert, sampler.get('sample'), timestep, stage.texts, ran, how);
       const step = solver.step(schedule, index, guided.scale);
       const given = { conditional: conditional!, ...(unconditional && { unconditional }) };
       await sampler.apply(step, given);
+      await queue.drain(); // A step that is reported is done.
       const estimate = sampler.get(step.estimate);
       const done = index + 1;
       const save = () => sampler.save(done, done === steps);

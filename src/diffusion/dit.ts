@@ -1,12 +1,13 @@
 import { attention, attentionLaunches } from '../../kernels/attention';
 import { qkNormRope } from '../../kernels/qk-norm-rope';
-import { patchChannels } from '../config';
+import { type DitConfig, HEAD_DIM, patchChannels } from '../config';
 import { throwIfAborted, ZoetropeError } from '../errors';
 import type { Gpu } from '../gpu/device';
 import type { GpuTensor } from '../gpu/memory';
 import type { BlockWeights, WeightView } from '../gpu/weights';
+import type { WorkQueue } from '../gpu/work-queue';
 import { type Activations, type Branch, type DitPlan, sweeps } from './activations';
-import type { BlockGraph, CompiledGraph, DitSessions } from './block-graphs';
+import { type BlockGraph, blockGraphMac, type CompiledGraph, type DitSessions } from './block-graphs';
 import type { Evaluation } from './cache';
 import type { Residuals } from './residuals';
 import { sinusoid } from './rope';
@@ -21,6 +22,8 @@ export interface DitHost {
   /** Where residuals are kept, for evaluations that keep or skip. */
   residuals?: Residuals | undefined;
   signal?: AbortSignal | undefined;
+  /** Bounds what is queued on the device. Default: nothing does. */
+  queue?: WorkQueue | undefined;
   /** Shown the tensors between the stages, by the fixtures' names; finds the first wrong step. */
   tap?: ((name: string, tensor: GpuTensor) => Promise<void>) | undefined;
 }
@@ -86,9 +89,21 @@ async function passBlocks(
       await runBlock(host, weights, branches, read);
     }
     await host.tap?.(`block${block}.block_out`, running[0]!.branch.x[0]!);
-    // Waiting here bounds what is queued, so that a cancel takes effect within a block, not after a step.
-    await host.gpu.device.queue.onSubmittedWorkDone();
   }
+}
+
+/**
+ * Multiply-adds that a pass counts in its queue: products inside blocks, and attention.
+ * @param textRows keys of the text that each branch attends to.
+ */
+export function passMac({ dim, numLayers, ...sizes }: DitConfig, plan: DitPlan, textRows: readonly number[]): number {
+  const mac = (name: BlockGraph) => blockGraphMac({ dim, numLayers, ...sizes }, name);
+  const attending = 2 * plan.tokens * dim;
+  const swept = sweeps(plan).length * (mac('projectKv') + mac('projectQ')) * plan.tokens + attending * plan.tokens;
+  const rest = (rows: number) => (mac('afterSelfAttention') + mac('feedForward')) * plan.tokens + attending * rows;
+  // Block 0's self-attention serves all branches that pass it together.
+  const shared = plan.branchOrder === 'layer-major' ? (textRows.length - 1) * swept : 0;
+  return numLayers * textRows.reduce((sum, rows) => sum + swept + rest(rows), 0) - shared;
 }
 
 /** Latents to the residual stream, the same for every branch. */
@@ -193,6 +208,7 @@ async function runBlockGraph(
   const compiled = await host.sessions.block(name, weights, tokens);
   const feeds = weights.feeds(compiled.graph.inputs, { ...host.activations.modulation, ...inputs });
   await run(compiled, feeds, outputs);
+  await host.queue?.add(tokens * blockGraphMac(host.sessions.config, name));
 }
 
 async function storeKeysAndValues(
@@ -272,6 +288,7 @@ async function attend(
   for (const launch of attentionLaunches(shape, plan.maxMacPerDispatch)) {
     throwIfAborted(host.signal);
     await attention.run(gpu, launch, { q: activations.queries, k, v, out });
+    await host.queue?.add(launch.queryCount * launch.keys * launch.heads * 2 * HEAD_DIM);
   }
 }
 

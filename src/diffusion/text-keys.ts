@@ -21,13 +21,15 @@ export interface TextEmbedding {
  * logit the attention kernel raises by ln(512 - n): the same softmax, exactly.
  */
 export interface TextKeys extends Disposable {
+  /** Keys to attend to: n + 1, or 512 when no row is padding. */
+  readonly rows: number;
   /** What block `index` attends to, good until the next block is asked for. @param weights of that block. */
   block(index: number, weights: WeightView): Promise<BlockText>;
 }
 
 /** A prompt as one block sees it. */
 export interface BlockText {
-  /** Keys to attend to: n + 1, or 512 when no row is padding. */
+  /** Keys to attend to, as {@link TextKeys.rows}. */
   rows: number;
   /** ln(512 - n), or 0. */
   lastKeyBias: number;
@@ -115,12 +117,16 @@ class PromptKeys implements TextKeys {
     private readonly label: string,
   ) {}
 
+  get rows(): number {
+    return this.text.keys;
+  }
+
   async block(index: number, weights: WeightView): Promise<BlockText> {
     const kept = this.plan.textKeys === 'kept';
     const known = this.pairs.get(kept ? index : 0);
     const pair = known ?? this.makePair(kept ? index : 0);
     if (!known || !kept) await this.fill(pair, weights);
-    return { rows: this.text.keys, lastKeyBias: this.text.lastKeyBias, ...pair };
+    return { rows: this.rows, lastKeyBias: this.text.lastKeyBias, ...pair };
   }
 
   /** The projected text goes with its owner; what is still needed of it is kept here. */

@@ -71,7 +71,10 @@ async function sample(cut: Partial<DitPlan>, maxBindingBytes: number) {
   const blocks = async () => residentBlocks(weights, 'blocks.');
   const before = gpu.memory.liveBytes;
   gpu.memory.resetPeak();
-  using latents = await denoise(plan, PROMPTS[0]!, PROMPTS[1]!, { gpu, ort, config: DIT, expert: blocks });
+  const shares: number[][] = [[], []];
+  const onProgress = (step: number, share: number) => shares[step]!.push(share);
+  const host = { gpu, ort, config: DIT, expert: blocks, onProgress };
+  using latents = await denoise(plan, PROMPTS[0]!, PROMPTS[1]!, host);
   const { peakBytes, devicePeakBytes } = gpu.memory;
   const storage = (prefix: string) => (name: string) =>
     gpuMatrixStorage(expert.entries, prefix + name, maxBindingBytes);
@@ -83,6 +86,11 @@ async function sample(cut: Partial<DitPlan>, maxBindingBytes: number) {
     storage: { outer: storage(''), block: storage('blocks.0.') },
   });
   expect((await gpu.memory.readFloats(latents)).every(Number.isFinite)).toBe(true);
+  for (const step of shares) {
+    expect(step.at(-1)).toBe(1); // what is counted adds up to what was foretold
+    expect(step.slice(0, -1).every((share) => share < 1)).toBe(true);
+    if (cut.maxMacPerDispatch) expect(step.length).toBeGreaterThan(5);
+  }
   return { held: peakBytes - before, predicted, beside: devicePeakBytes - peakBytes };
 }
 
@@ -97,6 +105,7 @@ const CUTS: [string, Partial<DitPlan>, number][] = [
       groupsPerSweep: 1,
       branchOrder: 'branch-major',
       textKeys: 'each-block',
+      maxMacPerDispatch: 2e6,
     },
     2 ** 27,
   ],

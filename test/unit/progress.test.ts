@@ -33,6 +33,15 @@ describe('ProgressMeter', () => {
     expect(fractions[2]).toBeCloseTo((5 + 10 + 40) / 105);
   });
 
+  it('advances within a step, in proportion to its work', () => {
+    const { meter: it, seen } = meter({ text: 10, steps: [60, 20], decode: 10 });
+    it.report('diffusion', 0, 2, 0.5);
+    it.report('diffusion', 1, 2, 0.5);
+    expect(seen.map(({ done }) => done)).toEqual([0, 1]);
+    expect(seen[0]!.fraction).toBeCloseTo((5 + 10 + 30) / 105);
+    expect(seen[1]!.fraction).toBeCloseTo((5 + 10 + 70) / 105);
+  });
+
   it('estimates the rest from the pace of the stage that runs, once it has one', () => {
     const { meter: it, seen, tick } = meter();
     tick(5000);
