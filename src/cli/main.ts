@@ -4,6 +4,7 @@ import { generateCommand } from './generate';
 import { importCommand } from './import';
 import { inspectCommand } from './inspect';
 import { packageVersion } from './installation';
+import { planCommand } from './plan';
 import { serveCommand } from './serve';
 import { verifyCommand } from './verify';
 
@@ -39,7 +40,14 @@ export async function main(args: readonly string[]): Promise<void> {
   const program = new Command('zoetrope')
     .description('Text to video in a browser: Wan 2.2 on WebGPU')
     .version(packageVersion());
-  const commands = [generateCommand(), importCommand(builtScript()), inspectCommand(), verifyCommand(), serveCommand()];
+  const commands = [
+    generateCommand(),
+    planCommand(),
+    importCommand(builtScript()),
+    inspectCommand(),
+    verifyCommand(),
+    serveCommand(),
+  ];
   for (const command of commands) program.addCommand(command);
   for (const command of [program, ...program.commands]) {
     command.exitOverride().configureOutput({ outputError: () => undefined });
@@ -54,7 +62,7 @@ export async function main(args: readonly string[]): Promise<void> {
       return;
     }
     const failure = typed(error);
-    const json = ['generate', 'inspect'].includes(args[0] ?? '') && args.includes('--json');
+    const json = ['generate', 'inspect', 'plan'].includes(args[0] ?? '') && args.includes('--json');
     (json ? process.stdout : process.stderr).write(`${errorText(failure, json)}\n`);
     process.exitCode = failure.code === 'aborted' ? INTERRUPTED : 1;
   }
