@@ -18,12 +18,15 @@ import { parseRequest, type Request } from './request';
 export type { ExpandPrompt, ExpansionEngineName } from './client/expansion';
 export type { GenerateOptions, Generation, VideoFile } from './client/generation';
 export type { Jobs, ResumeOptions } from './client/jobs';
-export { type Models, models, type StoreOptions } from './client/models';
+export { type Models, models } from './client/models';
+export type { ImportInput, StoreOptions } from './client/options';
 export { type ErrorDetail, ZoetropeError, type ZoetropeErrorCode } from './errors';
 export { ApiError, ValidationError } from './fal/api-error';
 export { createFal, type Fal, type FalQueue, type SubscribeOptions } from './fal/client';
 export { createHosted, type HostedAccess } from './fal/hosted';
 export type { QueueStatus, RequestLog } from './fal/status';
+export type { ImportOutlook, Inspection } from './import/inspect';
+export type { ImportSettings, StoredPart, UnfinishedImport } from './import/protocol';
 export type {
   EvaluationCounts,
   LanguageModel,
@@ -48,9 +51,15 @@ export { type Request, type RequestField, type ResolvedRequest, requestFields } 
 export interface LoadOptions {
   /**
    * URL of a model folder, the one that holds `zoetrope.json`; relative to the page. Where {@link models} has stored the same model
-   * it is read from there, and without network too. Nothing is stored by loading.
+   * it is read from there, and without network too. Nothing is stored by loading. `stored:<id>` opens a stored model by its id, the only
+   * address of an imported one.
    */
   model: string;
+  /**
+   * URL of the folder that holds the optional parts (`rife/`, `film/`, `frames-check/`). A part that is not there is looked for in this
+   * browser's storage. Default: the folder that the model's lies in; for `stored:` models, `models/` beside the page.
+   */
+  parts?: string;
   /**
    * Bytes that a job may hold on the GPU in our own buffers, above 0; ONNX Runtime's scratch memory comes on top. Where the whole
    * model does not fit, networks take turns or are streamed block by block; a request that does not fit even so is refused
@@ -95,6 +104,7 @@ carryErrors();
  */
 export async function load({
   model,
+  parts,
   memoryBudgetBytes = Number.POSITIVE_INFINITY,
   expandPrompt,
   expansion = EXPANSION_ORDER,
@@ -110,7 +120,8 @@ export async function load({
   /** comlink never settles calls to a dead worker, so every call races against its death. */
   const call = <T>(pending: Promise<T>): Promise<T> => Promise.race([pending, death.promise]);
   try {
-    const info = await call(engine.open(new URL(model, document.baseURI).href, memoryBudgetBytes));
+    const address = new URL(model, document.baseURI).href;
+    const info = await call(engine.open(address, memoryBudgetBytes, partsUrl(address, parts)));
     const prompts = { expansion, expandPrompt, textClassifier, languageModel };
     return {
       model: info,
@@ -134,6 +145,13 @@ export async function load({
     worker.terminate();
     throw error;
   }
+}
+
+/** Where the optional parts of the model at an address are looked for. */
+function partsUrl(model: string, parts: string | undefined): string {
+  if (parts !== undefined) return new URL(parts, document.baseURI).href;
+  if (model.startsWith('stored:')) return new URL('models/', document.baseURI).href;
+  return new URL('../', model.endsWith('/') ? model : `${model}/`).href;
 }
 
 /**

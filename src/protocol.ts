@@ -240,10 +240,12 @@ export interface PlanReport extends PlannedSize {
 /** The worker's side. Every rejection is a {@link ZoetropeError}. */
 export interface Engine {
   /**
-   * Opens a model folder by URL and checks device and encoder; weights are loaded by the first job.
+   * Opens a model and checks device and encoder; weights are loaded by the first job.
+   * @param modelUrl of its folder, or `stored:<id>`.
    * @param memoryBudgetBytes what a job may hold on the GPU; Infinity for no bound.
+   * @param partsUrl of the folder that holds the optional parts' folders.
    */
-  open(modelUrl: string, memoryBudgetBytes: number): Promise<ModelInfo>;
+  open(modelUrl: string, memoryBudgetBytes: number, partsUrl: string): Promise<ModelInfo>;
   /** Makes a video. One job runs at a time; later ones wait. What it takes to go on after a crash is kept until it ends. */
   generate(request: Request, options: JobOptions, report: Report): Promise<GeneratedVideo>;
   /** Runs the kept job that `options.id` names, from the last step that was kept. */
@@ -263,7 +265,7 @@ export interface StoredModel {
   name: string;
   license: string;
   quantization: string;
-  /** Model folder that it came from; null when that is not known any more. */
+  /** Model folder that it came from; null when it was imported here, or when that is not known any more. */
   url: string | null;
   /** Bytes of all files. */
   sizeBytes: number;
@@ -301,13 +303,16 @@ export interface StorageUse {
   persisted: boolean;
 }
 
-/** How far a download, verification or repair is. */
+/** How far a download, import, verification or repair is. */
 export interface StoreProgress {
-  /** {@link StoredModel.id}. */
+  /** {@link StoredModel.id}, or of an import the id of `UnfinishedImport`. */
   id: string;
   name: string;
-  /** `waiting`: another tab downloads the same model. `retrying`: the server failed or asks for patience, see {@link note}. */
-  state: 'waiting' | 'downloading' | 'retrying' | 'verifying';
+  /**
+   * `waiting`: another tab downloads or imports the same model. `retrying`: the server failed or asks for patience, see
+   * {@link note}. Bytes of `importing` are the sources', all others the model's.
+   */
+  state: 'waiting' | 'downloading' | 'retrying' | 'verifying' | 'importing';
   doneBytes: number;
   totalBytes: number;
   /** Over the last ten seconds; null until it is known. */

@@ -19,14 +19,17 @@ import {
 import { keep, recovering, type Seen, steadyReport } from '../src/recovery';
 import type { AvailableParts, Request } from '../src/request';
 import type { TextChecker } from '../src/safety/checker';
-import { type ModelCopy, openCopy } from '../src/store/copy';
+import { type ModelCopy, openCopy, openStored, storedId } from '../src/store/copy';
+import type { StoreHost } from '../src/store/disk';
 import { httpFolder } from '../src/store/http';
 import type { NewJob } from '../src/store/jobs';
-import { openModel, openPart, type VerifiedModel, type VerifiedPart } from '../src/store/verified';
+import { type StoredPartCopy, useStoredPart } from '../src/store/parts';
+import { openModel, openPart, type VerifiedModel } from '../src/store/verified';
 import { chooseEncoder } from '../src/video/encode';
 import { encoderCandidates } from '../src/video/levels';
 import { keeping, onJobs, type Running } from './jobs';
-import { openStorage, sleep, store } from './store';
+import { store } from './store';
+import { openStorage, sleep } from './store-host';
 
 /** The engine's worker: device, runtime and model live here, and one job runs at a time. */
 
@@ -40,10 +43,14 @@ interface Session {
 let model: VerifiedModel | undefined;
 /** Where the model is read from. */
 let copy: ModelCopy | undefined;
-/** URL of the model's folder, with its slash. */
-let modelFolder = '';
-/** Optional parts beside the model. */
+/** URL of the model's folder with its slash, or `stored:<id>`. */
+let modelAddress = '';
+/** URL of the folder of optional parts, with its slash. */
+let partsFolder = '';
+/** Optional parts that were found. */
 let parts: OptionalParts = {};
+/** Ends the use of parts that are read from the store. */
+let releaseParts: (() => void)[] = [];
 /** What a job may hold on the GPU. */
 let budgetBytes = Number.POSITIVE_INFINITY;
 let session: Promise<Session> | undefined;
@@ -66,16 +73,28 @@ function availableParts(): AvailableParts {
   };
 }
 
-/** The part at `../<part>/` of the model. Whatever lies there instead, such as a server's page for what it does not have, is none. */
-async function findPart(modelUrl: string, part: PartName): Promise<VerifiedPart | undefined> {
-  const folder = new URL(`../${part}/`, modelUrl.endsWith('/') ? modelUrl : `${modelUrl}/`);
+/**
+ * A part, from the folder of parts or else from the store. Whatever lies there instead, such as a server's page for what it does not
+ * have, is none.
+ */
+async function findPart(storage: StoreHost | undefined, part: PartName): Promise<StoredPartCopy | undefined> {
   try {
-    return await openPart(httpFolder(folder.href), part);
+    const folder = httpFolder(new URL(`${part}/`, partsFolder).href);
+    return { part: await openPart(folder, part), release: () => undefined };
   } catch (error) {
-    if (error instanceof ZoetropeError && ['unreadable-source', 'bad-checkpoint'].includes(error.code))
-      return undefined;
+    const none = error instanceof ZoetropeError && ['unreadable-source', 'bad-checkpoint'].includes(error.code);
+    if (none) return storage && useStoredPart(storage, part);
     throw error;
   }
+}
+
+async function findParts(storage: StoreHost | undefined): Promise<void> {
+  for (const release of releaseParts) release();
+  parts = {};
+  releaseParts = [];
+  const [film, rife] = await Promise.all([findPart(storage, 'film'), findPart(storage, 'rife')]);
+  parts = { ...(film && { film: film.part }), ...(rife && { rife: rife.part }) };
+  releaseParts = [film, rife].flatMap((found) => (found ? [found.release] : []));
 }
 
 function currentSession(): Promise<Session> {
@@ -208,7 +227,7 @@ async function runJob(request: Request, options: JobOptions, given: Report, sign
       safety: textCheckers(options, ort),
       openPictures: async () => {
         const { openPictureModel } = await import('../src/safety/pictures');
-        return openPictureModel(httpFolder(new URL('../frames-check/', modelFolder).href), ort);
+        return openPictureModel(httpFolder(new URL('frames-check/', partsFolder).href), ort);
       },
       expansion: expansionEngines(options, report, session),
       checkpoint: {
@@ -243,7 +262,7 @@ async function runJob(request: Request, options: JobOptions, given: Report, sign
 /** What a new job is kept as. */
 function newJob(id: string, request: Request, checkOutput: boolean): NewJob {
   const opened = openedModel();
-  return { id, request, checkOutput, model: { id: opened.id, name: opened.manifest.name, url: modelFolder } };
+  return { id, request, checkOutput, model: { id: opened.id, name: opened.manifest.name, url: modelAddress } };
 }
 
 /** Runs a job when its turn has come, under the id that cancels it. */
@@ -279,22 +298,25 @@ const engine: WorkerSide = {
   store,
   jobs: jobList,
 
-  async open(modelUrl, memoryBudgetBytes) {
+  async open(modelUrl, memoryBudgetBytes, partsUrl) {
     budgetBytes = memoryBudgetBytes;
     copy?.release();
     copy = undefined;
-    const opening = openCopy(await openStorage(), modelUrl, httpFolder(modelUrl)).then(async (found) => {
+    const storage = await openStorage();
+    const id = storedId(modelUrl);
+    partsFolder = partsUrl.endsWith('/') ? partsUrl : `${partsUrl}/`;
+    const found = id === undefined ? openCopy(storage, modelUrl, httpFolder(modelUrl)) : openStored(storage, id);
+    const opening = found.then(async (found) => {
       copy = found;
       return openModel(found.folder);
     });
-    const [opened, film, rife] = await Promise.all([opening, findPart(modelUrl, 'film'), findPart(modelUrl, 'rife')]);
+    const [opened] = await Promise.all([opening, findParts(storage)]);
     // A browser without a codec should say so before a person writes a prompt.
     const [width, height] = opened.manifest.sizes['480p']['16:9'];
     const probe = { width, height, framesPerSecond: 16, quality: 'high', writeMode: 'balanced' } as const;
     await chooseEncoder(globalThis, encoderCandidates(probe));
     model = opened;
-    modelFolder = modelUrl.endsWith('/') ? modelUrl : `${modelUrl}/`;
-    parts = { ...(film && { film }), ...(rife && { rife }) };
+    modelAddress = id !== undefined || modelUrl.endsWith('/') ? modelUrl : `${modelUrl}/`;
     const { gpu } = await currentSession();
     return modelInfo(opened, gpu);
   },

@@ -1,93 +1,26 @@
-import { messageOf, ZoetropeError } from '../src/errors';
-import type { ModelStore, StoreProgress } from '../src/protocol';
-import type { StoreHost } from '../src/store/disk';
-import { downloadModel } from '../src/store/download';
+import type { PartName } from '../src/part';
+import type { ModelStore } from '../src/protocol';
+import { downloadModel, folderUrl } from '../src/store/download';
+import { httpFolder } from '../src/store/http';
 import { deleteModel, listModels, repairModel, verifyModel } from '../src/store/library';
-import { MODELS_ROOT, openOpfs } from '../src/store/opfs';
-import type { StoreWork } from '../src/store/work';
+import { storePartsBeside } from '../src/store/parts';
+import { onStore, stopJob, stoppable } from './store-host';
 
-/** The worker's store of models, over this origin's private file system. */
-
-let opened: Promise<StoreHost> | undefined;
-
-/** The store and what it works with. Throws `storage-unavailable` where the browser has none. */
-function openStore(): Promise<StoreHost> {
-  opened ??= startStore().catch((error: unknown) => {
-    opened = undefined;
-    throw error;
-  });
-  return opened;
-}
-
-async function startStore(): Promise<StoreHost> {
-  return {
-    disk: await openOpfs(navigator.storage, MODELS_ROOT),
-    fetch: (url, init) => fetch(url, init),
-    locks: navigator.locks,
-    channel: (name) => new BroadcastChannel(name),
-    now: () => Date.now(),
-    sleep,
-    random: Math.random,
-  };
-}
-
-/** As {@link openStore}, for those who can do without one. */
-export function openStorage(): Promise<StoreHost | undefined> {
-  return openStore().catch((error: unknown) => {
-    if (error instanceof ZoetropeError && error.code === 'storage-unavailable') return undefined;
-    throw error;
-  });
-}
-
-/** Resolves early at the signal. */
-export function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener('abort', end, { once: true });
-    if (signal.aborted) end();
-  });
-}
-
-const jobs = new Map<string, AbortController>();
-
-/** Work on the store, with a name for whatever the browser throws. */
-async function onStore<T>(work: (host: StoreHost) => Promise<T>): Promise<T> {
-  try {
-    return await work(await openStore());
-  } catch (cause) {
-    if (cause instanceof ZoetropeError) throw cause;
-    const message = `The browser's storage failed: ${messageOf(cause)}. Try again, or reload the page.`;
-    throw new ZoetropeError('storage-unavailable', message, { cause });
-  }
-}
-
-/** Runs work that {@link ModelStore.stop} can end. */
-async function stoppable<T>(
-  job: string,
-  report: (progress: StoreProgress) => void,
-  run: (host: StoreHost, work: StoreWork) => Promise<T>,
-): Promise<T> {
-  const controller = new AbortController();
-  jobs.set(job, controller);
-  try {
-    return await onStore((host) => run(host, { signal: controller.signal, onProgress: report }));
-  } finally {
-    jobs.delete(job);
-  }
-}
+/** The worker's store of models. */
 
 export const store: ModelStore = {
   list: () => onStore(listModels),
   storage: () =>
     onStore(async ({ disk }) => ({ ...(await disk.room()), persisted: await navigator.storage.persisted() })),
-  download: (url, job, report) => stoppable(job, report, (host, work) => downloadModel(host, url, work)),
+  download: (url, job, report) =>
+    stoppable(job, report, async (host, work) => {
+      const id = await downloadModel(host, url, work);
+      const folderOf = (part: PartName) => httpFolder(new URL(`../${part}/`, folderUrl(url)).href);
+      await storePartsBeside(host, folderOf, { signal: work.signal });
+      return id;
+    }),
   verify: (id, job, report) => stoppable(job, report, (host, work) => verifyModel(host, id, work)),
   repair: (id, job, report) => stoppable(job, report, (host, work) => repairModel(host, id, work)),
   delete: (id) => onStore((host) => deleteModel(host, id)),
-  stop: (job) => jobs.get(job)?.abort(),
+  stop: stopJob,
 };

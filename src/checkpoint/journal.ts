@@ -93,6 +93,23 @@ async function readWhole(folder: Folder, path: string): Promise<Uint8Array | und
   return file.sizeBytes > MAX_JOURNAL_BYTES ? undefined : file.read(0, file.sizeBytes);
 }
 
+/** The last whole state of the journals in a folder, of whatever import. */
+async function newest(folder: Folder, fits: (state: Written) => boolean): Promise<Written | undefined> {
+  const read = await Promise.all(JOURNAL_FILES.map((path) => readWhole(folder, path)));
+  const parsed = await Promise.all(read.map((bytes) => bytes && parse(bytes)));
+  const valid = parsed.filter((state) => state !== undefined && fits(state)) as Written[];
+  return valid.sort((a, b) => b.turn - a.turn)[0];
+}
+
+/** Bytes that an import can go on from, as its journal notes them; 0 without one. */
+export async function notedBytes(folder: Folder): Promise<number> {
+  const state = await newest(folder, () => true);
+  if (!state) return 0;
+  const whole = Object.values(state.done).flat();
+  const pieces = state.open ? [...state.open.pieces, state.open.tail] : [];
+  return [...whole, ...pieces].reduce((sum, item) => sum + (item ?? state.open?.waiting)!.sizeBytes, 0);
+}
+
 /** The journal of one import. */
 export class Journal {
   #turn = 0;
@@ -106,12 +123,9 @@ export class Journal {
 
   /** Opens the folder's journal. One of another import, or a damaged one, counts as none. */
   static async open(folder: ResumableFolder, fingerprint: string): Promise<Journal> {
-    const read = await Promise.all(JOURNAL_FILES.map((path) => readWhole(folder, path)));
-    const parsed = await Promise.all(read.map((bytes) => bytes && parse(bytes)));
-    const valid = parsed.filter((state) => state !== undefined && state.fingerprint === fingerprint) as Written[];
-    valid.sort((a, b) => b.turn - a.turn);
-    const journal = new Journal(folder, fingerprint, valid[0] ?? { done: {}, open: null });
-    journal.#turn = (valid[0]?.turn ?? 0) + 1;
+    const state = await newest(folder, (written) => written.fingerprint === fingerprint);
+    const journal = new Journal(folder, fingerprint, state ?? { done: {}, open: null });
+    journal.#turn = (state?.turn ?? 0) + 1;
     return journal;
   }
 

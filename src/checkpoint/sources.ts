@@ -85,6 +85,18 @@ export function roleOf(path: string): 'high' | 'low' | undefined {
   return undefined;
 }
 
+/**
+ * Weight files that lie in a folder one by one, by the names in it; none where the folder has a layout of its own, and its parts are
+ * found by {@link findParts}.
+ */
+export function looseWeights(names: readonly string[]): string[] {
+  const known = names.some((name) => /^(model_index|config|tokenizer|.*\.index)\.json$|^spiece\.model$/.test(name));
+  const parts = names.some((name) => /^(transformer|high_noise_model|text_encoder|vae|tokenizer)$/.test(name));
+  const files = names.filter((name) => /\.(safetensors|gguf)$/i.test(name)).sort();
+  const plain = files.some((name) => /^(diffusion_pytorch_)?model\.safetensors$/.test(name));
+  return known || parts || plain ? [] : files;
+}
+
 function addTensors(found: Found, tensors: FileTensors, at: Omit<FoundPart, 'part' | 'tensors'>): void {
   const part = identify(tensors);
   found.parts.push({ ...at, part, tensors });

@@ -1,5 +1,6 @@
 import type { Shapes } from '../config';
 import {
+  componentShapes,
   QUANT_BLOCK,
   type Quantization,
   SCALES_SUFFIX,
@@ -7,6 +8,8 @@ import {
   tensorBytes,
   ZERO_POINTS_SUFFIX,
 } from '../manifest';
+import { dataBeginFor } from './safetensors';
+import type { Checkpoint, WeightComponent } from './weights';
 
 /** How one tensor is written: as floats, or quantised with its scales and zero points. */
 export type Storage = 'F32' | 'F16' | 'q8' | 'q4';
@@ -100,4 +103,23 @@ export function planShards(
     filled += bytes;
   }
   return shards;
+}
+
+/** Bytes of a component's tensors in their largest form; headers aside. */
+export function largestBytes(component: string, shapes: Shapes, quantization: Quantization): number {
+  const planned = planShards(component, shapes, quantization).flatMap((shard) => shard.tensors);
+  return planned.flatMap(largestEntries).reduce((sum, [, entry]) => sum + tensorBytes(entry), 0);
+}
+
+/** Bytes that the files of a model take at most: every tensor in its largest form, the shards' headers and the tokenizer. */
+export function largestModelBytes(checkpoint: Checkpoint, quantization: Quantization): number {
+  let bytes = checkpoint.tokenizer.sizeBytes;
+  for (const component of Object.keys(checkpoint.weights) as WeightComponent[]) {
+    for (const shard of planShards(component, componentShapes(checkpoint, component), quantization)) {
+      const entries = new Map(shard.tensors.flatMap(largestEntries));
+      bytes += dataBeginFor(entries);
+      for (const entry of entries.values()) bytes += tensorBytes(entry);
+    }
+  }
+  return bytes;
 }

@@ -7,8 +7,7 @@ import { ZoetropeError } from '../errors';
 import type { Manifest, Quantization } from '../manifest';
 import { convertPool } from './convert-pool';
 import { diskTarget } from './files';
-import { filmSource, runImportFilm } from './import-film';
-import { isInterpolator, runImportRife } from './import-rife';
+import { partSources, runImportPart } from './import-part';
 import { clock } from './progress';
 import { openSources, type SourceArguments } from './sources';
 
@@ -22,6 +21,8 @@ export interface ImportArguments extends SourceArguments {
   license?: string;
   /** JSON, see `parseSizes`. */
   sizes?: string;
+  /** Components to import, of {@link COMPONENT_NAMES}; default: all. */
+  components?: string[];
 }
 
 const MIB = 1024 * 1024;
@@ -135,9 +136,8 @@ export function importCommand(script?: URL): Command {
     .option('--license <spdx>', 'SPDX identifier of the weights’ licence (default: "unknown")')
     .option('--sizes <json>', 'pixel sizes of all nine labels, for models that are not Wan’s own')
     .action(async (options: ImportArguments) => {
-      if (isInterpolator(options)) return void (await runImportRife(options));
-      const film = await filmSource(options);
-      if (film) await runImportFilm(film, options);
+      const part = await partSources(options);
+      if (part) await runImportPart(part, options);
       else await runImport(options, script);
     });
 }

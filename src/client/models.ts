@@ -1,14 +1,10 @@
 import { proxy, type Remote, wrap } from 'comlink';
 import { ZoetropeError } from '../errors';
+import type { ImportOutlook } from '../import/inspect';
+import type { ImportSettings, StoredPart, UnfinishedImport } from '../import/protocol';
 import type { ModelStore, StorageUse, StoredModel, StoreProgress, Verification, WorkerSide } from '../protocol';
 import { guard, startWorker, watchDeath } from './link';
-
-/** How work on a stored model is watched and stopped. */
-export interface StoreOptions {
-  /** Stops with the code `aborted`. What is verified stays, and the same call continues from there. */
-  signal?: AbortSignal;
-  onProgress?: (progress: StoreProgress) => void;
-}
+import type { ImportInput, StoreOptions } from './options';
 
 /** The models in this browser's storage. Every rejection is a {@link ZoetropeError}. */
 export interface Models {
@@ -25,8 +21,31 @@ export interface Models {
   verify(id: string, options?: StoreOptions): Promise<Verification>;
   /** Verifies, then fetches what is wrong or missing from where the model came. */
   repair(id: string, options?: StoreOptions): Promise<Verification>;
-  /** Throws `model-in-use` while it is open or being changed. */
+  /** Deletes a model, an unfinished import or an optional part. Throws `model-in-use` while it is open or being changed. */
   delete(id: string): Promise<void>;
+  /**
+   * Tells what files, folders and addresses hold and what an import would make of them, from their headers alone. Files of one
+   * folder (`webkitRelativePath`) count as that folder.
+   */
+  inspect(inputs: Iterable<ImportInput>): Promise<ImportOutlook>;
+  /**
+   * Imports a checkpoint as a stored model, which `load({ model: 'stored:<id>' })` opens, or FILM's or RIFE's files as an optional part. The same
+   * inputs and settings again continue an import that was stopped, also after a reload. Asks the browser to keep what is stored.
+   * @param settings default: 8 bits, the name of the first input, licence "unknown".
+   * @returns the model's id, or the part's.
+   *
+   * Throws `bad-checkpoint` and `unreadable-source` for the inputs, `storage-full` before the first byte or in the middle, `aborted`.
+   */
+  import(inputs: Iterable<ImportInput>, settings?: Partial<ImportSettings>, options?: StoreOptions): Promise<string>;
+  /** Imports that were stopped, by name. */
+  unfinished(): Promise<UnfinishedImport[]>;
+  /**
+   * Goes on with an import whose sources are remembered; a handle may make the browser ask the person, so call it at a click. Throws
+   * `unreadable-source` when the sources are not known any more or may not be read.
+   */
+  resume(id: string, options?: StoreOptions): Promise<string>;
+  /** Optional parts in the store. */
+  parts(): Promise<StoredPart[]>;
 }
 
 /** What a call needs: the store, and a way to end with the worker. */
@@ -69,6 +88,9 @@ async function work<T>(
   }
 }
 
+/** What importing needs beyond the store comes when it is first asked for. */
+const imports = () => import('./imports');
+
 /** See {@link Models}. `index.ts` has taught comlink to carry our errors. */
 export const models: Models = {
   async list() {
@@ -91,4 +113,12 @@ export const models: Models = {
     const { store, call } = connect();
     await call(store.delete(id));
   },
+  inspect: async (inputs) => (await imports()).inspect(inputs),
+  async import(inputs, settings = {}, options = {}) {
+    const chosen = [...inputs];
+    return (await imports()).run(chosen, settings, options);
+  },
+  unfinished: async () => (await imports()).unfinished(),
+  resume: async (id, options = {}) => (await imports()).resume(id, options),
+  parts: async () => (await imports()).parts(),
 };

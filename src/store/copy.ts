@@ -44,3 +44,22 @@ function withManifest(folder: Folder, manifest: Uint8Array): Folder {
   const source = { sizeBytes: manifest.length, read: async (begin: number, end: number) => manifest.slice(begin, end) };
   return { open: async (path) => (path === MANIFEST_FILE ? source : folder.open(path)) };
 }
+
+/** Scheme of addresses of stored models: `stored:<id>`. */
+const STORED = 'stored:';
+
+/** The id in the address of a stored model; undefined for other addresses. */
+export function storedId(url: string): string | undefined {
+  return url.startsWith(STORED) ? url.slice(STORED.length) : undefined;
+}
+
+/** The stored model of an id, whole or not at all. Throws `unreadable-source`. */
+export async function openStored(
+  storage: Pick<StoreHost, 'disk' | 'locks'> | undefined,
+  id: string,
+): Promise<ModelCopy> {
+  const stored = storage && (await useStored(storage, { id }));
+  if (stored) return { folder: stored.folder, storedId: stored.id, release: stored.release };
+  const why = `This browser stores no complete model ${JSON.stringify(id)}. Download or import it again.`;
+  throw new ZoetropeError('unreadable-source', why);
+}

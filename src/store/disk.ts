@@ -33,8 +33,12 @@ export interface Disk {
   open(folder: string, path: string): Promise<ByteSource>;
   /** Opens a file for writing; it is made, with its folders, when it is not there. One writer has it at a time. */
   edit(folder: string, path: string): Promise<DiskFile>;
+  /** Moves a file that nobody has open to the same path in another folder, which is made, replacing what is there. */
+  move(folder: string, path: string, to: string): Promise<void>;
   /** Deletes a folder with everything in it. */
   remove(folder: string): Promise<void>;
+  /** Deletes a file if it is there. */
+  removeFile(folder: string, path: string): Promise<void>;
   room(): Promise<Room>;
 }
 

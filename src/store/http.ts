@@ -135,15 +135,24 @@ export interface HttpOptions {
 }
 
 /**
+ * A file on a web server, as a file of {@link httpFolder}.
+ * @param url whole, with whatever query the server wants.
+ */
+export function httpFile(url: string, options: HttpOptions = {}): Promise<ByteSource> {
+  const { fetch = (url, init) => globalThis.fetch(url, init), signal } = options;
+  return openUrl(fetch, url.replace(/#.*$/s, ''), signal);
+}
+
+/**
  * A folder on a web server, read by Range requests. Where the server answers with the whole file instead, files up to
  * 64 MiB are kept whole and larger ones refused. Every answer must have the length asked for; what the bytes are worth
  * is for hashes to say.
- * @param base URL of the folder, with or without the final slash.
+ * @param base URL of the folder, with or without the final slash; a query, an access token for instance, is sent for every file.
  */
 export function httpFolder(base: string, options: HttpOptions = {}): Folder {
-  const { fetch = (url, init) => globalThis.fetch(url, init), signal } = options;
-  const root = base.endsWith('/') ? base : `${base}/`;
+  const [, path, query] = /^([^?#]*)(\?[^#]*)?/s.exec(base) as unknown as [string, string, string | undefined];
+  const root = path.endsWith('/') ? path : `${path}/`;
   return {
-    open: (path) => openUrl(fetch, root + checkPath(path, 'The model'), signal),
+    open: (name) => httpFile(root + checkPath(name, 'The model') + (query ?? ''), options),
   };
 }

@@ -34,7 +34,7 @@ interface Found {
 
 async function find(disk: Disk, id: string): Promise<Found> {
   const [source, bytes] = await Promise.all([readSmall(disk, id, SOURCE_FILE), readSmall(disk, id, MANIFEST_FILE)]);
-  const url = readSource(source);
+  const { url } = readOrigin(source);
   const manifest = bytes && (await hashPiece(bytes)) === id ? usable(bytes) : undefined;
   if (!manifest) return { id, url, model: undefined };
   const list = listPieces(manifest);
@@ -51,20 +51,44 @@ function usable(bytes: Uint8Array): Manifest | undefined {
   }
 }
 
-function readSource(bytes: Uint8Array | undefined): string | null {
+/** Where a model came from: a folder's URL, an import's id, or both; null for what is not known. */
+interface Origin {
+  url: string | null;
+  imported: string | null;
+}
+
+function readOrigin(bytes: Uint8Array | undefined): Origin {
   try {
-    const { url } = JSON.parse(new TextDecoder().decode(bytes)) as { url?: unknown };
-    return typeof url === 'string' ? folderUrl(url) : null;
+    const { url, imported } = JSON.parse(new TextDecoder().decode(bytes)) as { url?: unknown; imported?: unknown };
+    return {
+      url: typeof url === 'string' ? folderUrl(url) : null,
+      imported: typeof imported === 'string' ? imported : null,
+    };
   } catch {
-    return null; // Written when the tab was closed. The next download writes it anew.
+    return { url: null, imported: null }; // Written when the tab was closed. The next download writes it anew.
   }
+}
+
+/** Folders of the store that are models. Others are imports under way and optional parts. */
+async function modelIds(disk: Disk): Promise<string[]> {
+  return (await disk.folders()).filter((name) => /^[0-9a-f]{64}$/.test(name));
+}
+
+/** Id of the complete model that an import became; undefined when there is none. */
+export async function importedModel(disk: Disk, imported: string): Promise<string | undefined> {
+  for (const id of await modelIds(disk)) {
+    if (readOrigin(await readSmall(disk, id, SOURCE_FILE)).imported !== imported) continue;
+    const { model } = await find(disk, id);
+    if (model && isComplete(model.list, model.journal)) return id;
+  }
+  return undefined;
 }
 
 /** Every model of the store, by name. */
 export async function listModels({ disk, locks }: Pick<StoreHost, 'disk' | 'locks'>): Promise<StoredModel[]> {
   const { held = [] } = await locks.query();
   const busy = new Set(held.map(({ name }) => name));
-  const models = await Promise.all((await disk.folders()).map((id) => find(disk, id)));
+  const models = await Promise.all((await modelIds(disk)).map((id) => find(disk, id)));
   return models
     .map((found) => describe(found, busy.has(changeLock(found.id))))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -158,30 +182,30 @@ export async function repairModel(host: StoreHost, id: string, work: StoreWork):
   return found;
 }
 
-/** Deletes a model. Throws `model-in-use` while it is open or being changed, here or in another tab. */
-export async function deleteModel(host: StoreHost, id: string): Promise<void> {
-  await existing(host.disk, id);
-  const take = async (name: string, work: () => Promise<void>): Promise<void> => {
+/** Holds both locks of a folder while `work` runs. Throws `model-in-use` while it is open or being changed, here or in another tab. */
+export async function exclusively<T>(host: StoreHost, id: string, work: () => Promise<T>): Promise<T> {
+  const take = async (name: string, inner: () => Promise<T>): Promise<T> => {
     const signal = AbortSignal.timeout(PATIENCE_MS);
     let taken = false;
     const whole = () => {
       taken = true;
-      return work();
+      return inner();
     };
     try {
-      await host.locks.request(name, { signal }, whole);
+      return await host.locks.request(name, { signal }, whole);
     } catch (error) {
       if (taken) throw error;
-      throw new ZoetropeError(
-        'model-in-use',
-        'This model is open or being changed. Close it, in other tabs too, and delete it then.',
-        {
-          cause: error,
-        },
-      );
+      const why = 'This model or part is open or being changed. Close it, in other tabs too, and try again then.';
+      throw new ZoetropeError('model-in-use', why, { cause: error });
     }
   };
-  await take(changeLock(id), () => take(useLock(id), () => host.disk.remove(id)));
+  return take(changeLock(id), () => take(useLock(id), work));
+}
+
+/** Deletes a model, an unfinished import or an optional part. Throws as {@link exclusively} does. */
+export async function deleteModel(host: StoreHost, id: string): Promise<void> {
+  await existing(host.disk, id);
+  await exclusively(host, id, () => host.disk.remove(id));
 }
 
 /** A complete model of the store, taken into use. */
@@ -193,32 +217,29 @@ export interface StoredCopy {
 }
 
 /**
- * The complete stored model that a manifest is of, or without a manifest, one that came from a URL. Undefined when there is none.
+ * The complete stored model of an id, or that a manifest is of, or without a manifest, one that came from a URL. Undefined when there is none.
  */
 export async function useStored(
   host: Pick<StoreHost, 'disk' | 'locks'>,
-  wanted: { manifest: Uint8Array } | { url: string },
+  wanted: { id: string } | { manifest: Uint8Array } | { url: string },
 ): Promise<StoredCopy | undefined> {
-  const ids = await host.disk.folders();
+  const ids = await modelIds(host.disk);
   if (ids.length === 0) return undefined;
-  if ('manifest' in wanted) {
-    const id = await hashPiece(wanted.manifest);
+  if (!('url' in wanted)) {
+    const id = 'id' in wanted ? wanted.id : await hashPiece(wanted.manifest);
     return ids.includes(id) ? takeIntoUse(host, id) : undefined;
   }
   const url = folderUrl(wanted.url);
   for (const id of ids) {
-    const came = readSource(await readSmall(host.disk, id, SOURCE_FILE)) === url;
+    const came = readOrigin(await readSmall(host.disk, id, SOURCE_FILE)).url === url;
     const copy = came ? await takeIntoUse(host, id) : undefined;
     if (copy) return copy;
   }
   return undefined;
 }
 
-/** A model with the lock that keeps it from being deleted; undefined when it is not complete. */
-async function takeIntoUse(
-  { disk, locks }: Pick<StoreHost, 'disk' | 'locks'>,
-  id: string,
-): Promise<StoredCopy | undefined> {
+/** Holds the lock that keeps a folder of the store from being changed or deleted. Gives what ends it. */
+export async function holdInUse({ locks }: Pick<StoreHost, 'locks'>, id: string): Promise<() => void> {
   let release: () => void = () => undefined;
   const released = new Promise<void>((resolve) => (release = resolve));
   await new Promise<void>((resolve, reject) => {
@@ -228,8 +249,14 @@ async function takeIntoUse(
     };
     locks.request(useLock(id), { mode: 'shared' }, hold).catch(reject);
   });
-  const { model } = await find(disk, id);
-  if (model && isComplete(model.list, model.journal)) return { id, folder: storedFolder(disk, id), release };
+  return release;
+}
+
+/** A model with the lock that keeps it from being deleted; undefined when it is not complete. */
+async function takeIntoUse(host: Pick<StoreHost, 'disk' | 'locks'>, id: string): Promise<StoredCopy | undefined> {
+  const release = await holdInUse(host, id);
+  const { model } = await find(host.disk, id);
+  if (model && isComplete(model.list, model.journal)) return { id, folder: storedFolder(host.disk, id), release };
   release();
   return undefined;
 }

@@ -4,7 +4,7 @@ import type { Disk, DiskFile } from './disk';
 
 /** The browser's private file system as a {@link Disk}. Only workers can write to it this way. */
 
-/** A file handle as workers know it; TypeScript's library for pages lacks the method. */
+/** A file handle as workers know it; TypeScript's library for pages lacks the methods. */
 interface WritableHandle extends FileSystemFileHandle {
   createSyncAccessHandle(): Promise<{
     getSize(): number;
@@ -14,6 +14,7 @@ interface WritableHandle extends FileSystemFileHandle {
     flush(): void;
     close(): void;
   }>;
+  move(folder: FileSystemDirectoryHandle, name: string): Promise<void>;
 }
 
 /** Waits for a file's last writer: that of a worker that was terminated lets go a moment after the worker's locks. */
@@ -114,9 +115,24 @@ export async function openOpfs(storage: StorageManager | undefined, root: string
       };
     },
 
+    async move(folder, path, to) {
+      const from = await locate(folder, path, false);
+      const { directory, name } = await locate(to, path, true);
+      await ((await from.directory.getFileHandle(from.name)) as WritableHandle).move(directory, name);
+    },
+
     async remove(folder) {
       const all = await origin.getDirectoryHandle(root, { create: true });
       await all.removeEntry(folder, { recursive: true });
+    },
+
+    async removeFile(folder, path) {
+      try {
+        const { directory, name } = await locate(folder, path, false);
+        await directory.removeEntry(name);
+      } catch (error) {
+        if (!(error instanceof DOMException && error.name === 'NotFoundError')) throw error;
+      }
     },
 
     async room() {

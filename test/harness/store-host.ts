@@ -126,9 +126,16 @@ export function fakeDisk(): FakeDisk {
         },
       };
     },
+    async move(folder, path, to) {
+      const file = files.get(`${folder} ${path}`);
+      if (!file || file.edited) throw missing(path);
+      files.delete(`${folder} ${path}`);
+      files.set(`${to} ${path}`, file);
+    },
     async remove(folder) {
       for (const key of files.keys()) if (key.startsWith(`${folder} `)) files.delete(key);
     },
+    removeFile: async (folder, path) => void files.delete(`${folder} ${path}`),
     room: async () => ({ usedBytes: used(), quotaBytes: disk.quotaBytes }),
   };
   return disk;

@@ -14,6 +14,7 @@ const BRACKETS = [
   ['kernels', 'src/checkpoint', 'src/store'],
   ['src/text', 'src/diffusion', 'src/vae', 'src/interpolate', 'src/video', 'src/safety', 'src/expansion'],
   ['src/plan'],
+  ['src/import'],
   ['src/progress'],
   ['src/pipeline', 'src/fal'],
   ['src/model', 'src/recovery'],

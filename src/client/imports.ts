@@ -1,0 +1,110 @@
+import { proxy, type Remote, wrap } from 'comlink';
+import { ZoetropeError } from '../errors';
+import type { Importer, ImportSettings, SourceSpec } from '../import/protocol';
+import { guard, watchDeath } from './link';
+import type { ImportInput, StoreOptions } from './options';
+
+/** The page's side of the worker that imports. */
+
+interface Link {
+  importer: Remote<Importer>;
+  call<T>(pending: Promise<T>): Promise<T>;
+}
+
+let link: Link | undefined;
+
+function startImporter(): Worker {
+  return new Worker(new URL('../../workers/import.ts', import.meta.url), { type: 'module', name: 'zoetrope-import' });
+}
+
+/** The worker is started at the first call and works beside the store's, since an import may take long. */
+function connect(): Link {
+  if (link) return link;
+  const worker = startImporter();
+  const death = watchDeath(worker, 'Start the import again; it goes on where it stopped.');
+  death.promise.catch(() => {
+    worker.terminate();
+    link = undefined;
+  });
+  link = { importer: wrap<Importer>(worker), call: (pending) => Promise.race([pending, death.promise]) };
+  return link;
+}
+
+/** A source as it crosses the boundary. */
+function specOf(input: ImportInput): SourceSpec {
+  if (typeof input === 'string' || input instanceof URL) {
+    return { kind: 'url', url: new URL(input, document.baseURI).href };
+  }
+  if (input instanceof File) return { kind: 'file', path: input.webkitRelativePath || input.name, file: input };
+  if ('from' in input) return { ...specOf(input.from), role: input.role };
+  return { kind: 'handle', handle: input };
+}
+
+/** A handle as browsers with a file picker know it; TypeScript's library lacks the methods. */
+interface GuardedHandle {
+  queryPermission?(descriptor: { mode: 'read' }): Promise<PermissionState>;
+  requestPermission?(descriptor: { mode: 'read' }): Promise<PermissionState>;
+}
+
+/** Asks the person, where the browser wants that, whether handles of an earlier visit may still be read. */
+async function permit(sources: readonly SourceSpec[]): Promise<void> {
+  for (const source of sources) {
+    if (source.kind !== 'handle') continue;
+    const handle = source.handle as GuardedHandle;
+    let state = (await handle.queryPermission?.({ mode: 'read' })) ?? 'granted';
+    if (state === 'prompt') state = (await handle.requestPermission?.({ mode: 'read' }).catch(() => state)) ?? state;
+    if (state === 'granted') continue;
+    const why = `Reading ${source.handle.name} was not allowed. Choose it again; the import goes on where it stopped.`;
+    throw new ZoetropeError('unreadable-source', why);
+  }
+}
+
+async function work(
+  sources: SourceSpec[],
+  settings: Partial<ImportSettings>,
+  { signal, onProgress }: StoreOptions,
+): Promise<string> {
+  if (signal?.aborted) throw new ZoetropeError('aborted', 'This was stopped before it began.');
+  // Only a page may ask, and some browsers ask the person, whose answer the import need not wait for.
+  void navigator.storage?.persist?.().catch(() => undefined);
+  const { importer, call } = connect();
+  const job = crypto.randomUUID();
+  const stop = () => void importer.stop(job).catch(() => undefined);
+  signal?.addEventListener('abort', stop, { once: true });
+  try {
+    return await call(importer.run(sources, settings, job, proxy(guard(onProgress))));
+  } finally {
+    signal?.removeEventListener('abort', stop);
+  }
+}
+
+/** See `Models.inspect`. */
+export async function inspect(inputs: Iterable<ImportInput>) {
+  const { importer, call } = connect();
+  return call(importer.inspect(Array.from(inputs, specOf)));
+}
+
+/** See `Models.import`. */
+export async function run(inputs: readonly ImportInput[], settings: Partial<ImportSettings>, options: StoreOptions) {
+  return work(inputs.map(specOf), settings, options);
+}
+
+/** See `Models.unfinished`. */
+export async function unfinished() {
+  const { importer, call } = connect();
+  return call(importer.unfinished());
+}
+
+/** See `Models.resume`. */
+export async function resume(id: string, options: StoreOptions) {
+  const { importer, call } = connect();
+  const { sources, settings } = await call(importer.recall(id));
+  await permit(sources);
+  return work(sources, settings, options);
+}
+
+/** See `Models.parts`. */
+export async function parts() {
+  const { importer, call } = connect();
+  return call(importer.parts());
+}
