@@ -146,8 +146,11 @@ export function browserArguments(platform: NodeJS.Platform): string[] {
   return platform === 'linux' ? [...shared, '--enable-features=Vulkan', '--disable-vulkan-surface'] : shared;
 }
 
-/** Starts a browser without a window. Throws `unsupported-device` that says what is missing. */
-export async function startBrowser(program: BrowserProgram): Promise<Browser> {
+/**
+ * Starts a browser without a window. Throws `unsupported-device` that says what is missing.
+ * @param further arguments beside {@link browserArguments}.
+ */
+export async function startBrowser(program: BrowserProgram, further: readonly string[] = []): Promise<Browser> {
   const { chromium } = await import('playwright-core').catch((cause) => {
     throw new ZoetropeError('unsupported-device', 'playwright-core is missing. Run `npm install playwright-core`.', {
       cause,
@@ -156,7 +159,7 @@ export async function startBrowser(program: BrowserProgram): Promise<Browser> {
   try {
     return await chromium.launch({
       executablePath: program.path,
-      args: browserArguments(process.platform),
+      args: [...browserArguments(process.platform), ...further],
       env: { ...process.env, ...program.env } as Record<string, string>,
       // On Linux the sandbox needs user namespaces, which root, containers and some distributions do not have; the only
       // page that is opened is our own.

@@ -42,8 +42,12 @@ export interface Chromium {
 /**
  * Starts the browser of `@sparticuz/chromium`, or an installed one, with the built page at `/` and the demo model at `/models/demo/`.
  * @param folders further folders by URL prefix.
+ * @param further arguments of the browser.
  */
-export async function openChromium(folders: Record<string, string> = {}): Promise<Chromium> {
+export async function openChromium(
+  folders: Record<string, string> = {},
+  further: readonly string[] = [],
+): Promise<Chromium> {
   const uploads = new Map<string, Uint8Array<ArrayBuffer>>();
   const server: StaticServer = await startServer({
     folders: { '/': resolve(root, 'dist/page'), '/models/demo/': demoModel, ...folders },
@@ -53,7 +57,7 @@ export async function openChromium(folders: Record<string, string> = {}): Promis
       uploads.set(name, new Uint8Array(Buffer.concat(chunks)));
     },
   });
-  const browser = await startBrowser(await findBrowser(true)).catch(async (error) => {
+  const browser = await startBrowser(await findBrowser(true), further).catch(async (error) => {
     await server.close();
     throw error;
   });
