@@ -1,10 +1,13 @@
 // causal-conv: convolution over `taps` frames (the present one and those before it) and, where SPATIAL, 3 x 3 pixels.
-//   x [frames + taps - 1, xHeight + 2, xWidth + 2, into]    y [frames * parts, height + 2, width + 2, out / parts] of T
-//   weight [taps, into / 4, pixels, 4, out] of T            bias [out] of f32
+//   x [xFirst + xFrames or more, xHeight + 2, xWidth + 2, into] of X, or of f16 in packed pairs where PACKED
+//   y [frames * parts, height + 2, width + 2, out / parts] of T
+//   weight [taps, into / 4, pixels, 4, out] of T    bias [out] of f32
+// x is a part of the sequence: its first frame is number `begin`, and tap k of frame t wants number t + k. Products with
+// frames that x lacks are another dispatch's, which goes on with the sum in y.
 // Channels are last and come in fours. Frames have a border of one pixel of zeros, which this kernel reads and never
 // writes. An invocation makes 4 x 4 pixels of 4 channels: four matrices, one for each row, a column for each pixel.
 // On SwiftShader a load costs as much as ten multiply-adds, and this square takes one load for eight.
-// Prelude: alias T, const SPATIAL.
+// Prelude: alias T, alias X, const SPATIAL, const PACKED.
 override WORKGROUP: u32;
 
 struct Params {
@@ -23,9 +26,14 @@ struct Params {
   top: u32,        // row of x (after doubling) at which y begins
   left: u32,
   accumulate: u32, // 1: adds to what y holds
+  xFirst: u32,     // frame of x that counts as its first
+  xFrames: u32,
+  begin: u32,
+  turned: u32,     // 1: the two frames of x lie in x the other way round
+  started: u32,    // frames of y that hold the bias and the products of another part of the sequence
 }
 
-@group(0) @binding(0) var<storage, read> x: array<vec4<T>>;
+@group(0) @binding(0) var<storage, read> x: array<vec4<X>>;
 @group(0) @binding(1) var<storage, read> weight: array<vec4<T>>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<T>>;
@@ -45,18 +53,28 @@ struct Taps {
   right: mat4x4f,
 }
 
+/** Four channels of x. Pairs of half floats are unpacked here, so that no device needs shader-f16 for them. */
+fn load(at: u32) -> vec4f {
+  if (PACKED) {
+    let two = vec4u(x[at / 2]);
+    let one = select(two.xy, two.zw, at % 2 == 1);
+    return vec4f(unpack2x16float(one.x), unpack2x16float(one.y));
+  }
+  return vec4f(x[at]);
+}
+
 fn row(at: u32, a: vec3u, b: vec3u) -> Row {
-  let p0 = vec4f(x[at + a.x]);
-  let p1 = vec4f(x[at + a.y]);
-  let p2 = vec4f(x[at + a.z]);
-  let p3 = vec4f(x[at + b.x]);
-  let p4 = vec4f(x[at + b.y]);
-  let p5 = vec4f(x[at + b.z]);
+  let p0 = load(at + a.x);
+  let p1 = load(at + a.y);
+  let p2 = load(at + a.z);
+  let p3 = load(at + b.x);
+  let p4 = load(at + b.y);
+  let p5 = load(at + b.z);
   return Row(mat4x4f(p0, p1, p2, p3), mat4x4f(p1, p2, p3, p4), mat4x4f(p2, p3, p4, p5));
 }
 
 fn four(at: u32, a: vec3u, b: vec3u) -> mat4x4f {
-  return mat4x4f(vec4f(x[at + a.y]), vec4f(x[at + a.z]), vec4f(x[at + b.x]), vec4f(x[at + b.y]));
+  return mat4x4f(load(at + a.y), load(at + a.z), load(at + b.x), load(at + b.y));
 }
 
 fn matrix(at: u32) -> mat4x4f {
@@ -78,19 +96,15 @@ fn neighbours(i: u32, stride: u32) -> vec3u {
   return select(at, (at + 1) / 2, params.doubling == 1) * stride;
 }
 
-fn store(at: u32, value: vec4f) {
-  if (params.accumulate == 1) {
-    y[at] = vec4<T>(vec4f(y[at]) + value);
-  } else {
-    y[at] = vec4<T>(value);
-  }
+fn held(at: u32, stride: u32) -> mat4x4f {
+  return mat4x4f(vec4f(y[at]), vec4f(y[at + stride]), vec4f(y[at + 2 * stride]), vec4f(y[at + 3 * stride]));
 }
 
-fn storeRow(at: u32, values: mat4x4f, columns: u32, stride: u32) {
-  store(at, values[0]);
-  if (columns > 1) { store(at + stride, values[1]); }
-  if (columns > 2) { store(at + 2 * stride, values[2]); }
-  if (columns > 3) { store(at + 3 * stride, values[3]); }
+fn store(at: u32, values: mat4x4f, columns: u32, stride: u32) {
+  y[at] = vec4<T>(values[0]);
+  if (columns > 1) { y[at + stride] = vec4<T>(values[1]); }
+  if (columns > 2) { y[at + 2 * stride] = vec4<T>(values[2]); }
+  if (columns > 3) { y[at + 3 * stride] = vec4<T>(values[3]); }
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -115,13 +129,36 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
   let b = neighbours(params.left + px + 3, into);
   let c = neighbours(params.top + py, xRow);
   let d = neighbours(params.top + py + 3, xRow);
-  var y0 = mat4x4f(bias[lane], bias[lane], bias[lane], bias[lane]);
+  let channels = params.out / params.parts;
+  let yRow = (params.width + 2) * channels;
+  let frame = t * params.parts + lane / channels;
+  let place = (frame * (params.height + 2) + py + 1) * yRow + (px + 1) * channels + lane % channels;
+
+  // One sum from the first product to the last, in one order, whatever the parts of the sequence.
+  var y0 = mat4x4f();
   var y1 = y0;
   var y2 = y0;
   var y3 = y0;
+  if (params.accumulate == 1 || t < params.started) {
+    // Pixels past the edge are read from wherever that is, and never stored.
+    y0 = held(place, channels);
+    y1 = held(place + yRow, channels);
+    y2 = held(place + 2 * yRow, channels);
+    y3 = held(place + 3 * yRow, channels);
+  }
+  if (t >= params.started) {
+    let offset = mat4x4f(bias[lane], bias[lane], bias[lane], bias[lane]);
+    y0 += offset;
+    y1 += offset;
+    y2 += offset;
+    y3 += offset;
+  }
   for (var tap = 0u; tap < params.taps; tap++) {
+    let number = t + tap - params.begin; // of a frame of x; those before x wrap round to huge numbers
+    if (number >= params.xFrames) { continue; }
+    let xAt = (params.xFirst + (number ^ params.turned)) * xFrame;
     for (var channel = 0u; channel < into; channel++) {
-      let at = (t + tap) * xFrame + channel;
+      let at = xAt + channel;
       if (SPATIAL) {
         let wAt = (tap * into + channel) * 36 * params.out + lane;
         let w0 = taps(wAt);
@@ -147,13 +184,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lo
     }
   }
 
-  let channels = params.out / params.parts;
-  let yRow = (params.width + 2) * channels;
-  let frame = t * params.parts + lane / channels;
-  let at = (frame * (params.height + 2) + py + 1) * yRow + (px + 1) * channels + lane % channels;
   let columns = params.width - px;
-  storeRow(at, y0, columns, channels);
-  if (py + 1 < params.height) { storeRow(at + yRow, y1, columns, channels); }
-  if (py + 2 < params.height) { storeRow(at + 2 * yRow, y2, columns, channels); }
-  if (py + 3 < params.height) { storeRow(at + 3 * yRow, y3, columns, channels); }
+  store(place, y0, columns, channels);
+  if (py + 1 < params.height) { store(place + yRow, y1, columns, channels); }
+  if (py + 2 < params.height) { store(place + 2 * yRow, y2, columns, channels); }
+  if (py + 3 < params.height) { store(place + 3 * yRow, y3, columns, channels); }
 }

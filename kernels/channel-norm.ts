@@ -12,32 +12,29 @@ export interface ChannelNormShape {
   positions: number;
   /** A multiple of 4. */
   channels: number;
-  /** Position of y that takes the first one of x. */
-  first: number;
   /** Whether x * sigmoid(x) follows. */
   silu: boolean;
 }
 
 /**
- * The norm of Wan's VAE: x / max(‖x‖₂, 1e-12) * sqrt(channels) * gamma at each position. x [positions, channels],
- * y [first + positions, channels], of which the first positions stay as they are; gamma f32 [channels]. The plan throws
- * `internal` for a shape that is no norm.
+ * The norm of Wan's VAE: x / max(‖x‖₂, 1e-12) * sqrt(channels) * gamma at each position. x and y
+ * [positions, channels], gamma f32 [channels]. The plan throws `internal` for a shape that is no norm.
  */
 export const channelNorm = defineKernel({
   name: 'channel-norm',
   source,
   bindings: { x: 'read', gamma: 'read', y: 'write', params: 'uniform' },
-  plan: ({ type, positions, channels, first, silu }: ChannelNormShape) => {
-    if (positions < 1 || channels < 4 || channels % 4 !== 0 || first < 0) {
+  plan: ({ type, positions, channels, silu }: ChannelNormShape) => {
+    if (positions < 1 || channels < 4 || channels % 4 !== 0) {
       throw new ZoetropeError(
         'internal',
-        `channel-norm takes positions of 4 channels or a multiple, got [${positions}, ${channels}] after ${first}.`,
+        `channel-norm takes positions of 4 channels or a multiple, got [${positions}, ${channels}].`,
       );
     }
     return {
       prelude: { T: type },
       overrides: { WORKGROUP },
-      params: [positions, channels / 4, first, silu ? 1 : 0],
+      params: [positions, channels / 4, silu ? 1 : 0],
       groups: grid2d(Math.ceil(positions / WORKGROUP)),
     };
   },
@@ -45,6 +42,6 @@ export const channelNorm = defineKernel({
 
 /** Shapes that every build of the shader has to compile for. */
 export const examples: readonly ChannelNormShape[] = (['f32', 'f16'] as const).flatMap((type) => [
-  { type, positions: 100, channels: 64, first: 0, silu: false },
-  { type, positions: 4 * 270 * 270, channels: 96, first: 2 * 270 * 270, silu: true },
+  { type, positions: 100, channels: 64, silu: false },
+  { type, positions: 4 * 270 * 270, channels: 96, silu: true },
 ]);

@@ -8,7 +8,12 @@ const WORKGROUP = 64;
 export interface CropPlanesShape {
   /** Element type of x. */
   type: 'f16' | 'f32';
+  /** Frames of x. */
   frames: number;
+  /** Frames of y. */
+  toFrames: number;
+  /** The first of them that is written. */
+  toFrame: number;
   /** Pixels of x [height, width], borders not counted. */
   from: readonly [height: number, width: number];
   /** Where the rectangle lies in x. */
@@ -23,27 +28,29 @@ export interface CropPlanesShape {
 
 /**
  * Copies a rectangle of every frame from x [frames, height + 2, width + 2, 4], channels last with a border, to the
- * planes y [3, frames, height, width] f32; the rest of y stays as it is. The plan throws `internal` for a rectangle
+ * planes y [3, toFrames, height, width] f32; the rest of y stays as it is. The plan throws `internal` for a rectangle
  * that leaves either side.
  */
 export const cropPlanes = defineKernel({
   name: 'crop-planes',
   source,
   bindings: { x: 'read', y: 'write', params: 'uniform' },
-  plan: ({ type, frames, from, fromAt, to, toAt, size }: CropPlanesShape) => {
+  plan: ({ type, frames, toFrames, toFrame, from, fromAt, to, toAt, size }: CropPlanesShape) => {
+    const framesFit = frames >= 1 && toFrame >= 0 && toFrame + frames <= toFrames;
     for (const axis of [0, 1] as const) {
       const inside = (at: number, length: number) => at >= 0 && at + size[axis] <= length;
-      if (frames < 1 || size[axis] < 1 || !inside(fromAt[axis], from[axis]) || !inside(toAt[axis], to[axis])) {
+      if (!framesFit || size[axis] < 1 || !inside(fromAt[axis], from[axis]) || !inside(toAt[axis], to[axis])) {
         throw new ZoetropeError(
           'internal',
-          `crop-planes copies [${size}] of ${frames} frames from ${fromAt} in [${from}] to ${toAt} in [${to}].`,
+          `crop-planes copies [${size}] of ${frames} frames from ${fromAt} in [${from}] to ${toAt} in [${to}], ` +
+            `frame ${toFrame} of ${toFrames}.`,
         );
       }
     }
     return {
       prelude: { T: type },
       overrides: { WORKGROUP },
-      params: [frames, ...size, ...from, ...fromAt, ...to, ...toAt],
+      params: [frames, ...size, ...from, ...fromAt, ...to, ...toAt, toFrames, toFrame],
       groups: grid2d(Math.ceil((frames * size[0] * size[1]) / WORKGROUP)),
     };
   },
@@ -52,7 +59,9 @@ export const cropPlanes = defineKernel({
 /** Shapes that every build of the shader has to compile for. */
 export const examples: readonly CropPlanesShape[] = (['f32', 'f16'] as const).map((type) => ({
   type,
-  frames: 4,
+  frames: 1,
+  toFrames: 4,
+  toFrame: 2,
   from: [270, 263],
   fromAt: [7, 0],
   to: [720, 1280],

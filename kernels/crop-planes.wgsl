@@ -1,6 +1,7 @@
 // crop-planes: the pixels of a tile that count, as colour planes of the whole frames.
-//   x [frames, xHeight + 2, xWidth + 2, 4] of T, of which three channels count    y [3, frames, height, width] of f32
-// Copies `rows` x `columns` pixels from (xTop, xLeft) of x, its border not counted, to (top, left) of y.
+//   x [frames, xHeight + 2, xWidth + 2, 4] of T, of which three channels count    y [3, yFrames, height, width] of f32
+// Copies `rows` x `columns` pixels from (xTop, xLeft) of x, its border not counted, to (top, left) of y, from frame
+// `yFirst` on.
 // Prelude: alias T.
 override WORKGROUP: u32;
 
@@ -16,6 +17,8 @@ struct Params {
   width: u32,
   top: u32,
   left: u32,
+  yFrames: u32,
+  yFirst: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<vec4<T>>;
@@ -32,8 +35,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
   let column = index % params.columns;
   let xRow = frame * (params.xHeight + 2) + params.xTop + row + 1;
   let color = vec4f(x[xRow * (params.xWidth + 2) + params.xLeft + column + 1]);
-  let plane = params.frames * params.height * params.width;
-  let at = (frame * params.height + params.top + row) * params.width + params.left + column;
+  let plane = params.yFrames * params.height * params.width;
+  let at = ((params.yFirst + frame) * params.height + params.top + row) * params.width + params.left + column;
   y[at] = color.r;
   y[at + plane] = color.g;
   y[at + 2 * plane] = color.b;

@@ -13,8 +13,8 @@ export const f32 = (value: number): Param => ({ f32: value });
 
 /** What a kernel's pure plan decides for one launch. */
 export interface KernelPlan {
-  /** Types (`'f16'`, `'f32'`) become aliases, whole numbers u32 constants, booleans bool constants. */
-  prelude: Record<string, 'f16' | 'f32' | number | boolean>;
+  /** Types (`'f16'`, `'f32'`, `'u32'`) become aliases, whole numbers u32 constants, booleans bool constants. */
+  prelude: Record<string, 'f16' | 'f32' | 'u32' | number | boolean>;
   /** Values of the shader's `override` declarations. */
   overrides: Record<string, number>;
   /** Fields of the uniform block, in order. */

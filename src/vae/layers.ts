@@ -2,12 +2,13 @@ import { type CausalConv, causalConv, causalConvLaunches, causalConvMac } from '
 import { channelNorm } from '../../kernels/channel-norm';
 import { cropPlanes } from '../../kernels/crop-planes';
 import { denormalize } from '../../kernels/denormalize';
+import { keepFrames } from '../../kernels/keep-frames';
 import { spatialAttention, spatialAttentionLaunches } from '../../kernels/spatial-attention';
 import { throwIfAborted } from '../errors';
 import type { Gpu } from '../gpu/device';
 import type { GpuTensor } from '../gpu/memory';
 import type { VaeWeights } from './decoder';
-import { HISTORY } from './memory';
+import { HISTORY, type HistoryType } from './memory';
 import type { Region } from './tiles';
 
 /** Element type of activations and weights. */
@@ -48,29 +49,54 @@ export class Frames implements Disposable {
   }
 }
 
-/** The last two input frames of each convolution over three frames, by the convolution's name; zeros at first. */
-export class Histories implements Disposable {
-  private readonly frames = new Map<string, Frames>();
+/** The last two input frames of a convolution over three frames, [2, height + 2, width + 2, channels]; zeros at first. */
+export interface History {
+  readonly tensor: GpuTensor;
+  readonly size: Size;
+  readonly type: HistoryType;
+  /** Which of the two lies further back: a single new frame takes its place, and nothing is moved. */
+  older: 0 | 1;
+}
 
-  /** @param size pixels of the frames whose past is kept. */
+/** The histories of a level's convolutions, by the convolution's name. */
+export class Histories implements Disposable {
+  private readonly histories = new Map<string, History>();
+
+  /**
+   * @param size pixels of the frames whose past is kept.
+   * @param type how what follows a norm is kept.
+   */
   constructor(
     private readonly gpu: Gpu,
     readonly size: Size,
+    private readonly type: HistoryType,
   ) {}
 
-  /** Adds a convolution that has not seen a frame yet. */
+  /** Adds a convolution of what follows a norm. */
   add(conv: string, channels: number): void {
-    this.frames.set(conv, new Frames(this.gpu, `${conv} history`, HISTORY, this.size, channels));
+    this.make(conv, channels, this.type);
+  }
+
+  /** Adds a convolution of values that no norm bounds: always float32. They are a fortieth of all histories. */
+  addUnbounded(conv: string, channels: number): void {
+    this.make(conv, channels, 'f32');
   }
 
   /** The history of a convolution. */
-  of(conv: string): Frames {
-    return this.frames.get(conv)!;
+  of(conv: string): History {
+    return this.histories.get(conv)!;
+  }
+
+  private make(conv: string, channels: number, type: HistoryType): void {
+    const [height, width] = this.size;
+    const shape = [HISTORY, height + 2, width + 2, channels];
+    const tensor = this.gpu.memory.tensor(`${conv} history`, type === 'f16' ? 'float16' : 'float32', shape);
+    this.histories.set(conv, { tensor, size: this.size, type, older: 0 });
   }
 
   [Symbol.dispose](): void {
-    for (const frames of this.frames.values()) frames[Symbol.dispose]();
-    this.frames.clear();
+    for (const { tensor } of this.histories.values()) tensor[Symbol.dispose]();
+    this.histories.clear();
   }
 }
 
@@ -120,32 +146,34 @@ export class Layers {
 
   /** A convolution of single pixels of single frames, no history. */
   pointwise(x: Frames, name: string): Promise<Frames> {
-    return this.make(name, x.frames, x.size, this.weights.conv(name).out, (y) => this.convolve(x, name, y, {}));
+    return this.make(name, x.frames, x.size, this.weights.conv(name).out, (y) =>
+      this.convolve(x, name, y, { frames: x.frames }),
+    );
   }
 
   /** A convolution over three frames. */
-  async causal(x: Frames, name: string, past: Histories): Promise<Frames> {
-    using sequence = this.withPast(x, past.of(name));
-    return await this.causalOf(sequence, name, past);
+  causal(x: Frames, name: string, past: Histories): Promise<Frames> {
+    const { out } = this.weights.conv(name);
+    return this.make(name, x.frames, x.size, out, (y) => this.convolvePast(x, name, past, y, {}));
   }
 
   /** x + conv(silu(norm(conv(silu(norm(x)))))), x through a 1 × 1 convolution first where the channels change. */
   async residual(current: Current, name: string, past: Histories): Promise<void> {
-    using first = await this.normed(current.frames, `${name}.residual.0`, past.of(`${name}.residual.2`));
-    using y = await this.causalOf(first, `${name}.residual.2`, past);
+    using first = await this.normed(current.frames, `${name}.residual.0`, true);
+    using y = await this.causal(first, `${name}.residual.2`, past);
     first[Symbol.dispose]();
-    using second = await this.normed(y, `${name}.residual.3`, past.of(`${name}.residual.6`));
+    using second = await this.normed(y, `${name}.residual.3`, true);
     y[Symbol.dispose]();
     const shortcut = `${name}.shortcut`;
     if (this.weights.hasConv(shortcut)) current.replace(await this.pointwise(current.frames, shortcut));
-    await this.convolvePast(second, `${name}.residual.6`, past, current.frames, true);
+    await this.convolvePast(second, `${name}.residual.6`, past, current.frames, { accumulate: true });
   }
 
   /** x + proj(attention(qkv(norm(x)))) over the positions of each frame; takes one frame. */
   async attention(x: Frames, name: string): Promise<void> {
     const { size, channels } = x;
     const [height, width] = size;
-    using normed = await this.make(name, 1, size, channels, (y) => this.norm(x, `${name}.norm`, y, false));
+    using normed = await this.normed(x, `${name}.norm`, false);
     using qkv = await this.pointwise(normed, `${name}.to_qkv`);
     normed[Symbol.dispose]();
     using attended = await this.make(name, 1, size, channels, async (y) => {
@@ -156,15 +184,14 @@ export class Layers {
       }
     });
     qkv[Symbol.dispose]();
-    await this.convolve(attended, `${name}.proj`, x, { accumulate: true });
+    await this.convolve(attended, `${name}.proj`, x, { frames: 1, accumulate: true });
   }
 
   /** Doubles the number of frames: the convolution makes two from each. */
   async doubleFrames(current: Current, name: string, past: Histories): Promise<void> {
     const x = current.frames;
-    using sequence = this.withPast(x, past.of(name));
     const doubled = await this.make(name, 2 * x.frames, x.size, x.channels, (y) =>
-      this.convolvePast(sequence, name, past, y, false, 2),
+      this.convolvePast(x, name, past, y, { parts: 2 }),
     );
     current.replace(doubled);
   }
@@ -172,27 +199,31 @@ export class Layers {
   /**
    * Doubles height and width and halves the channels; makes `to` from x, which covers `from`, each in its own level's
    * pixels.
+   * @param frame makes this frame alone; all when absent.
    */
-  resample(x: Frames, name: string, from: Region, to: Region): Promise<Frames> {
+  resample(x: Frames, name: string, from: Region, to: Region, frame?: number): Promise<Frames> {
     const doubledFrom = [to.top - 2 * from.top, to.left - 2 * from.left] as const;
     const size = [to.height, to.width] as const;
-    return this.make(name, x.frames, size, this.weights.conv(name).out, (y) =>
-      this.convolve(x, name, y, { doubledFrom }),
+    const frames = frame === undefined ? x.frames : 1;
+    return this.make(name, frames, size, this.weights.conv(name).out, (y) =>
+      this.convolve(x, name, y, { doubledFrom, frames, firstFrame: frame ?? 0 }),
     );
   }
 
   /** Norm, SiLU and the convolution to colours, of which there are four, the last one zero. */
   async head(current: Current, past: Histories): Promise<void> {
-    using normed = await this.normed(current.frames, 'decoder.head.0', past.of('decoder.head.2'));
-    current.replace(await this.causalOf(normed, 'decoder.head.2', past));
+    using normed = await this.normed(current.frames, 'decoder.head.0', true);
+    current.replace(await this.causal(normed, 'decoder.head.2', past));
   }
 
-  /** Copies the colours of `core`, in pixels of the whole picture, out of a tile that covers `from`. */
-  async store(x: Frames, from: Region, core: Region, rgb: GpuTensor): Promise<void> {
-    const [, , height, width] = rgb.shape as [number, number, number, number];
+  /** Copies the colours of `core`, in pixels of the whole picture, out of a tile that covers `from`, to frames of rgb. */
+  async store(x: Frames, from: Region, core: Region, rgb: GpuTensor, toFrame: number): Promise<void> {
+    const [, toFrames, height, width] = rgb.shape as [number, number, number, number];
     const shape = {
       type: TYPE,
       frames: x.frames,
+      toFrames,
+      toFrame,
       from: x.size,
       fromAt: [core.top - from.top, core.left - from.left],
       to: [height, width],
@@ -220,66 +251,58 @@ export class Layers {
     }
   }
 
-  /** The last two frames of the past, then those of x. */
-  private withPast(x: Frames, history: Frames): Frames {
-    const sequence = new Frames(this.gpu, 'sequence', HISTORY + x.frames, x.size, x.channels);
-    const { memory } = this.gpu;
-    memory.copy(history.tensor, 0, sequence.tensor, 0, HISTORY * x.frameBytes);
-    memory.copy(x.tensor, 0, sequence.tensor, HISTORY * x.frameBytes, x.frames * x.frameBytes);
-    return sequence;
-  }
-
-  /** The last two frames of the past, then silu(norm(x)). */
-  private normed(x: Frames, norm: string, history: Frames): Promise<Frames> {
-    return this.make(norm, HISTORY + x.frames, x.size, x.channels, async (sequence) => {
-      this.gpu.memory.copy(history.tensor, 0, sequence.tensor, 0, HISTORY * x.frameBytes);
-      await this.norm(x, norm, sequence, true);
-    });
-  }
-
-  /** Norm over channels into the last frames of y. */
-  private async norm(x: Frames, name: string, y: Frames, silu: boolean): Promise<void> {
+  /** The norm over channels, and SiLU where wanted. */
+  private normed(x: Frames, name: string, silu: boolean): Promise<Frames> {
     const positions = x.frames * x.positions;
-    const first = (y.frames - x.frames) * x.positions;
     const gamma = this.weights.vector(`${name}.gamma`);
-    const shape = { type: TYPE, positions, channels: x.channels, first, silu } as const;
-    await this.submit(0, () => channelNorm.run(this.gpu, shape, { x: x.tensor, gamma, y: y.tensor }));
-  }
-
-  /** A convolution over three frames of a sequence that begins with the past. */
-  private causalOf(sequence: Frames, name: string, past: Histories): Promise<Frames> {
-    const { out } = this.weights.conv(name);
-    return this.make(name, sequence.frames - HISTORY, sequence.size, out, (y) =>
-      this.convolvePast(sequence, name, past, y, false),
+    const shape = { type: TYPE, positions, channels: x.channels, silu } as const;
+    return this.make(name, x.frames, x.size, x.channels, ({ tensor: y }) =>
+      this.submit(0, () => channelNorm.run(this.gpu, shape, { x: x.tensor, gamma, y })),
     );
   }
 
-  /** Convolves a sequence that begins with the past; its last frames are the past of the next. */
+  /** A convolution over three frames into y; its last two input frames are the past of the next. */
   private async convolvePast(
-    sequence: Frames,
+    x: Frames,
     name: string,
     past: Histories,
     y: Frames,
-    accumulate: boolean,
-    parts: 1 | 2 = 1,
+    options: Pick<CausalConv, 'accumulate' | 'parts'>,
   ): Promise<void> {
-    await this.convolve(sequence, name, y, { accumulate, parts });
-    const begin = (sequence.frames - HISTORY) * sequence.frameBytes;
-    this.gpu.memory.copy(sequence.tensor, begin, past.of(name).tensor, 0, HISTORY * sequence.frameBytes);
+    const history = past.of(name);
+    const conv = { ...options, frames: x.frames };
+    await this.convolve(history, name, y, conv);
+    await this.convolve(x, name, y, conv);
+    const count = Math.min(x.frames, HISTORY);
+    const [from, place] = [x.frames - count, count === 1 ? history.older : 0];
+    await this.keep(x, from, count, history, place);
+    history.older = count === 1 && place === 0 ? 1 : 0;
   }
 
-  /** One convolution in launches of bounded work. */
+  /** Writes `count` frames of x over the frames of a history from `place` on. */
+  private async keep(x: Frames, from: number, count: number, { tensor, type }: History, place: number): Promise<void> {
+    if (type === 'f32') {
+      const { frameBytes } = x;
+      this.gpu.memory.copy(x.tensor, from * frameBytes, tensor, place * frameBytes, count * frameBytes);
+      return;
+    }
+    const quads = (x.positions * x.channels) / 4;
+    const shape = { quads: count * quads, first: from * quads, place: place * quads };
+    await this.submit(0, () => keepFrames.run(this.gpu, shape, { x: x.tensor, y: tensor }));
+  }
+
+  /** What the frames of x, or those of a history, contribute to y, in launches of bounded work; the history's first. */
   private async convolve(
-    x: Frames,
+    x: Frames | History,
     name: string,
     y: Frames,
-    options: Pick<CausalConv, 'accumulate' | 'parts' | 'doubledFrom'>,
+    options: Partial<CausalConv> & { frames: number },
   ): Promise<void> {
     const { weight, bias, into, out, taps, kernel } = this.weights.conv(name);
-    const frames = x.frames - taps + 1;
-    const conv: CausalConv = { type: TYPE, frames, from: x.size, into, to: y.size, out, taps, kernel, ...options };
-    const launches = causalConvLaunches(conv, this.limitMac);
-    const mac = causalConvMac(conv) / launches.length;
+    const past = 'older' in x ? { type: x.type, older: x.older } : undefined;
+    const conv: CausalConv = { type: TYPE, from: x.size, into, to: y.size, out, taps, kernel, ...options };
+    const launches = causalConvLaunches(conv, this.limitMac, past);
+    const mac = causalConvMac(past ? { ...conv, past } : conv) / launches.length;
     for (const launch of launches) {
       await this.submit(mac, () => causalConv.run(this.gpu, launch, { x: x.tensor, weight, bias, y: y.tensor }));
     }

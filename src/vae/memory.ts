@@ -3,6 +3,30 @@ import { ZoetropeError } from '../errors';
 import { elementCount } from '../gpu/memory';
 import { levelSize, planTiles, type Region, type Tile } from './tiles';
 
+/**
+ * How a stream keeps the past of its convolutions. `f32` is exact. `f16` halves the histories: values after a norm,
+ * which are at most sqrt(channels) · |gamma|, are rounded to half floats when the next latent frame will want them; the
+ * few that follow no norm stay f32, and so does all arithmetic.
+ */
+export type HistoryType = 'f32' | 'f16';
+
+/** One of the decoder's buffers, or several equal ones. */
+export interface DecoderBuffer {
+  /** The weight's name, the convolution whose past it is, or what it holds. */
+  name: string;
+  /** Bytes of one buffer, which is bound whole. */
+  bytes: number;
+  /** How many there are at the same time: histories of tiles of one size. */
+  count: number;
+  /** `weights`: as long as the decoder is loaded; `history`: as long as a stream; `working`: within one latent frame. */
+  kind: 'weights' | 'history' | 'working';
+  /**
+   * When it is made and freed, in events since the beginning of a latent frame; 0 and Infinity for what lies there all
+   * the time. Tiles of one size take turns, and so do the frames that one latent frame becomes: they are listed once.
+   */
+  lifetime: [made: number, freed: number];
+}
+
 /** Bytes of a decoder in GPU buffers, as the ledger will count them. */
 export interface DecoderBytes {
   /** What `loadVae` makes. */
@@ -14,7 +38,7 @@ export interface DecoderBytes {
    * weights.
    */
   peak: number;
-  /** The largest single tensor, weights included: has to fit a binding. */
+  /** The largest single buffer, weights included: has to fit a binding. */
   largest: number;
 }
 
@@ -22,11 +46,20 @@ export interface DecoderBytes {
 export const HISTORY = 2;
 
 const FLOAT_BYTES = 4;
+const HISTORY_BYTES: Record<HistoryType, number> = { f32: 4, f16: 2 };
+
+/** The last level that doubles the number of frames; behind it, frames of tiles are decoded one by one. 0 when none does. */
+export function lastDoubling(levels: readonly VaeLevel[]): number {
+  return Math.max(
+    0,
+    levels.findLastIndex(({ upsample }) => upsample?.temporal),
+  );
+}
 
 /**
- * Predicts the bytes of a decoder by the order in which `stream.ts` and `layers.ts` make and free tensors.
+ * Predicts the bytes of a decoder: the sums over {@link decoderBuffers}.
  * @param tile see {@link planTiles}.
- * @param latentFrames the first latent frame needs less than those after it.
+ * @param latentFrames the first latent frame needs less than those after it; from two on, their number changes nothing.
  */
 export function decoderBytes(
   config: VaeConfig,
@@ -34,36 +67,89 @@ export function decoderBytes(
   latentWidth: number,
   tile: number | null,
   latentFrames: number,
+  historyType: HistoryType = 'f32',
 ): DecoderBytes {
-  const tiles = planTiles(config, latentHeight, latentWidth, tile);
-  const tensors = [...vaeShapes(config)].map(([name, shape]) => weightBytes(name, shape));
-  const walk = new Walk(config, latentFrames < 2);
-  const histories = walk.keep(tiles);
-  walk.decode(tiles, 3 * levelSize(latentHeight, walk.last) * levelSize(latentWidth, walk.last) * FLOAT_BYTES);
+  const { buffers, peak } = walk(config, latentHeight, latentWidth, tile, latentFrames, historyType);
+  const sum = (kind: DecoderBuffer['kind']) =>
+    buffers.reduce((total, buffer) => total + (buffer.kind === kind ? buffer.count * buffer.bytes : 0), 0);
   return {
-    weights: tensors.reduce((sum, bytes) => sum + bytes, 2 * config.zDim * FLOAT_BYTES),
-    histories,
-    peak: walk.peak,
-    largest: Math.max(walk.largest, ...tensors),
+    weights: sum('weights'),
+    histories: sum('history'),
+    peak,
+    largest: Math.max(...buffers.map(({ bytes }) => bytes)),
   };
 }
 
-/** Bytes of one frame, border included. */
-function frameBytes({ height, width }: Region, channels: number): number {
-  return (height + 2) * (width + 2) * channels * FLOAT_BYTES;
+/**
+ * Every buffer that a decoder makes, weights included, in the order in which `stream.ts` and `layers.ts` make and free
+ * them. Parameters as of {@link decoderBytes}.
+ */
+export function decoderBuffers(
+  config: VaeConfig,
+  latentHeight: number,
+  latentWidth: number,
+  tile: number | null,
+  latentFrames: number,
+  historyType: HistoryType = 'f32',
+): readonly DecoderBuffer[] {
+  return walk(config, latentHeight, latentWidth, tile, latentFrames, historyType).buffers;
 }
 
-/** Takes and frees bytes as a stream does. */
+function walk(
+  config: VaeConfig,
+  latentHeight: number,
+  latentWidth: number,
+  tile: number | null,
+  latentFrames: number,
+  historyType: HistoryType,
+): Walk {
+  const tiles = tilesBySize(planTiles(config, latentHeight, latentWidth, tile));
+  const walk = new Walk(config, latentFrames < 2, tile === null, historyType);
+  walk.weights();
+  walk.keep(tiles);
+  walk.decode(tiles, 3 * levelSize(latentHeight, walk.last) * levelSize(latentWidth, walk.last) * FLOAT_BYTES);
+  return walk;
+}
+
+/** Tiles that need the same buffers. */
+interface EqualTiles {
+  /** What one of them computes of each level. */
+  regions: readonly Region[];
+  count: number;
+}
+
+function tilesBySize(tiles: readonly Tile[]): EqualTiles[] {
+  const sizes = new Map<string, EqualTiles>();
+  for (const { levels: regions } of tiles) {
+    const key = regions.map(({ height, width }) => `${height}x${width}`).join();
+    const equal = sizes.get(key);
+    if (equal) equal.count++;
+    else sizes.set(key, { regions, count: 1 });
+  }
+  return [...sizes.values()];
+}
+
+/** Bytes of one frame, border included. */
+function frameBytes({ height, width }: Region, channels: number, elementBytes = FLOAT_BYTES): number {
+  return (height + 2) * (width + 2) * channels * elementBytes;
+}
+
+/** Makes and frees buffers as a stream does. */
 class Walk {
+  readonly buffers: DecoderBuffer[] = [];
+  /** Most bytes at once, without weights. */
   peak = 0;
-  largest = 0;
   private live = 0;
+  private events = 0;
   private readonly levels: VaeLevel[];
 
   constructor(
     private readonly config: VaeConfig,
     /** Whether the frame is the video's first, whose number nothing doubles. */
     private readonly first: boolean,
+    /** Whether all frames go through the finer levels together. */
+    private readonly together: boolean,
+    private readonly historyType: HistoryType,
   ) {
     this.levels = vaeLevels(config);
   }
@@ -73,112 +159,168 @@ class Walk {
     return this.levels.length - 1;
   }
 
-  /** What the convolutions look back at. */
-  keep(tiles: readonly Tile[]): number {
-    const whole = tiles[0]!.levels[0]!;
-    this.take(HISTORY * frameBytes(whole, this.config.zDim));
-    this.take(4 * HISTORY * frameBytes(whole, this.levels[0]!.channels), 4);
-    this.keepLevel(whole, 0);
-    for (const { levels: regions } of tiles) {
-      for (let level = 1; level <= this.last; level++) this.keepLevel(regions[level]!, level);
-    }
-    return this.live;
+  weights(): void {
+    const add = (name: string, bytes: number) =>
+      this.buffers.push({ name, bytes, count: 1, kind: 'weights', lifetime: [0, Infinity] });
+    for (const [name, shape] of vaeShapes(this.config)) add(name, weightBytes(name, shape));
+    for (const name of ['latents.scale', 'latents.mean']) add(name, this.config.zDim * FLOAT_BYTES);
   }
 
-  private keepLevel(region: Region, level: number): void {
-    const { inChannels, channels, blocks, upsample } = this.levels[level]!;
-    // Two convolutions a block, of which the level's first takes what enters it, and that of the doubling or the head.
-    const count = 2 * blocks.length - 1 + (upsample?.temporal || !upsample ? 1 : 0);
-    this.take(HISTORY * frameBytes(region, inChannels));
-    this.take(count * HISTORY * frameBytes(region, channels), count);
+  /** What the convolutions look back at. */
+  keep(tiles: readonly EqualTiles[]): void {
+    const whole = tiles[0]!.regions[0]!;
+    const [top] = this.levels as [VaeLevel];
+    this.history('decoder.conv1', whole, this.config.zDim, 'f32');
+    for (const name of ['decoder.middle.0', 'decoder.middle.2']) this.residualHistories(name, whole, top, top.channels);
+    this.keepLevel(whole, top);
+    for (const { regions, count } of tiles) {
+      for (let level = 1; level <= this.last; level++) this.keepLevel(regions[level]!, this.levels[level]!, count);
+    }
+  }
+
+  private keepLevel(region: Region, level: VaeLevel, count = 1): void {
+    const { inChannels, channels, blocks, upsample } = level;
+    for (const [i, name] of blocks.entries()) {
+      this.residualHistories(name, region, level, i === 0 ? inChannels : channels, count);
+    }
+    if (upsample?.temporal) this.history(`${upsample.name}.time_conv`, region, channels, 'f32', count);
+    if (!upsample) this.history('decoder.head.2', region, channels, this.historyType, count);
+  }
+
+  private residualHistories(name: string, region: Region, { channels }: VaeLevel, into: number, count = 1): void {
+    this.history(`${name}.residual.2`, region, into, this.historyType, count);
+    this.history(`${name}.residual.6`, region, channels, this.historyType, count);
+  }
+
+  private history(name: string, region: Region, channels: number, type: HistoryType, count = 1): void {
+    const bytes = HISTORY * frameBytes(region, channels, HISTORY_BYTES[type]);
+    this.buffers.push({ name, bytes, count, kind: 'history', lifetime: [0, Infinity] });
+    this.live += count * bytes;
+    this.peak = this.live;
   }
 
   /** One latent frame to colours of `colorBytes` a frame. */
-  decode(tiles: readonly Tile[], colorBytes: number): void {
-    const whole = tiles[0]!.levels[0]!;
-    const frames = this.trunk(whole);
+  decode(tiles: readonly EqualTiles[], colorBytes: number): void {
+    const whole = tiles[0]!.regions[0]!;
+    const trunk = this.trunk(whole);
     const doublings = this.first ? 0 : this.levels.filter(({ upsample }) => upsample?.temporal).length;
-    this.take(2 ** doublings * colorBytes);
-    for (const { levels: regions } of tiles) this.tile(regions, frames);
+    const colors = this.make('colours', 2 ** doublings * colorBytes);
+    for (const { regions } of tiles) this.tile(regions, trunk.frames);
+    this.free(trunk.buffer, colors);
   }
 
-  /** Up to the end of the coarsest level; gives the number of its frames. */
-  private trunk(whole: Region): number {
+  /** Up to the end of the coarsest level. */
+  private trunk(whole: Region): Made {
     const top = this.levels[0]!.channels;
     const latent = frameBytes(whole, this.config.zDim);
     const wide = frameBytes(whole, top);
-    this.take(latent); // denormalised
-    this.take(latent); // conv2
-    this.free(latent);
-    this.take((1 + HISTORY) * latent);
-    this.take(wide); // conv1
-    this.free((2 + HISTORY) * latent);
-    this.residual(1, whole, top, top);
-    this.take(wide); // normed
-    this.take(3 * wide); // queries, keys and values
-    this.free(wide);
-    this.take(wide); // attended
-    this.free(4 * wide);
-    this.residual(1, whole, top, top);
-    return this.level(1, whole, 0);
+    const denormalized = this.make('latent', latent);
+    const mixed = this.make('conv2', latent);
+    this.free(denormalized);
+    const entered = { buffer: this.make('decoder.conv1', wide), frames: 1 };
+    this.free(mixed);
+    this.residual('decoder.middle.0', entered, whole, top, top);
+    const normed = this.make('decoder.middle.1.norm', wide);
+    const qkv = this.make('decoder.middle.1.to_qkv', 3 * wide);
+    this.free(normed);
+    const attended = this.make('decoder.middle.1', wide);
+    this.free(qkv, attended);
+    this.residual('decoder.middle.2', entered, whole, top, top);
+    return this.level(entered, whole, 0);
   }
 
   /** From the coarsest level's frames to the colours of one tile. */
   private tile(regions: readonly Region[], trunkFrames: number): void {
-    const enter = (frames: number, level: number) =>
-      this.take(frames * frameBytes(regions[level]!, this.levels[level]!.inChannels));
-    let frames = trunkFrames;
-    let held = enter(frames, 1);
-    for (let level = 1; level <= this.last; level++) {
-      const { channels, upsample } = this.levels[level]!;
-      frames = this.level(frames, regions[level]!, level);
-      held = frames * frameBytes(regions[level]!, channels);
-      if (!upsample) continue;
-      const next = enter(frames, level + 1);
-      this.free(held);
-      held = next;
-    }
-    const normed = this.take(held + HISTORY * frameBytes(regions[this.last]!, this.levels[this.last]!.channels));
-    const colors = this.take(frames * frameBytes(regions[this.last]!, 4));
-    this.free(held + normed + colors);
+    const doubled = lastDoubling(this.levels);
+    const own = doubled > 0 ? this.upsampled(trunkFrames, 0, doubled, regions) : undefined;
+    // One after the other, each needs the same.
+    const frames = this.together ? (own?.frames ?? trunkFrames) : 1;
+    const { buffer } = this.upsampled(frames, doubled, this.last, regions);
+    const { channels } = this.levels[this.last]!;
+    const normed = this.make('decoder.head.0', frames * frameBytes(regions[this.last]!, channels));
+    const colors = this.make('decoder.head.2', frames * frameBytes(regions[this.last]!, 4));
+    this.free(buffer, normed, colors);
+    if (own) this.free(own.buffer);
   }
 
-  /** A level and the doubling of its frames; gives their number. */
-  private level(frames: number, region: Region, level: number): number {
+  /** Upsamples what level `begin` made and goes through the levels after it, `end` included. */
+  private upsampled(frames: number, begin: number, end: number, regions: readonly Region[]): Made {
+    const enter = (count: number, level: number): Made => {
+      const { name } = this.levels[level - 1]!.upsample!;
+      const bytes = count * frameBytes(regions[level]!, this.levels[level]!.inChannels);
+      return { buffer: this.make(`${name}.resample.1`, bytes), frames: count };
+    };
+    let current = enter(frames, begin + 1);
+    for (let level = begin + 1; level <= end; level++) {
+      if (level > begin + 1) {
+        const next = enter(current.frames, level);
+        this.free(current.buffer);
+        current = next;
+      }
+      current = this.level(current, regions[level]!, level);
+    }
+    return current;
+  }
+
+  /** A level and the doubling of its frames. */
+  private level(entered: Made, region: Region, level: number): Made {
     const { inChannels, channels, blocks, upsample } = this.levels[level]!;
-    for (const [i] of blocks.entries()) this.residual(frames, region, i === 0 ? inChannels : channels, channels);
-    if (!upsample?.temporal || this.first) return frames;
-    const frame = frameBytes(region, channels);
-    const sequence = this.take((frames + HISTORY) * frame);
-    this.take(2 * frames * frame);
-    this.free(frames * frame + sequence);
-    return 2 * frames;
-  }
-
-  private residual(frames: number, region: Region, into: number, out: number): void {
-    const normed = this.take((frames + HISTORY) * frameBytes(region, into));
-    const between = this.take(frames * frameBytes(region, out));
-    this.free(normed);
-    const normedAgain = this.take((frames + HISTORY) * frameBytes(region, out));
-    this.free(between);
-    if (into !== out) {
-      this.take(frames * frameBytes(region, out)); // shortcut
-      this.free(frames * frameBytes(region, into));
+    let current = entered;
+    for (const [i, name] of blocks.entries()) {
+      current = this.residual(name, current, region, i === 0 ? inChannels : channels, channels);
     }
-    this.free(normedAgain);
+    if (!upsample?.temporal || this.first) return current;
+    const frames = 2 * current.frames;
+    const buffer = this.make(`${upsample.name}.time_conv`, frames * frameBytes(region, channels));
+    this.free(current.buffer);
+    return { buffer, frames };
   }
 
-  /** Takes bytes in `count` tensors of one size. */
-  private take(bytes: number, count = 1): number {
+  private residual(name: string, x: Made, region: Region, into: number, out: number): Made {
+    const { frames } = x;
+    const outBytes = frames * frameBytes(region, out);
+    const first = this.make(`${name}.residual.0`, frames * frameBytes(region, into));
+    const between = this.make(`${name}.residual.2`, outBytes);
+    this.free(first);
+    const second = this.make(`${name}.residual.3`, outBytes);
+    this.free(between);
+    let { buffer } = x;
+    if (into !== out) {
+      const shortcut = this.make(`${name}.shortcut`, outBytes);
+      this.free(buffer);
+      buffer = shortcut;
+    }
+    this.free(second);
+    return { buffer, frames };
+  }
+
+  private make(name: string, bytes: number): DecoderBuffer {
+    const buffer: DecoderBuffer = {
+      name,
+      bytes,
+      count: 1,
+      kind: 'working',
+      lifetime: [++this.events, Infinity],
+    };
+    this.buffers.push(buffer);
     this.live += bytes;
     this.peak = Math.max(this.peak, this.live);
-    this.largest = Math.max(this.largest, bytes / count);
-    return bytes;
+    return buffer;
   }
 
-  private free(bytes: number): void {
-    this.live -= bytes;
+  private free(...buffers: readonly DecoderBuffer[]): void {
+    this.events++;
+    for (const buffer of buffers) {
+      buffer.lifetime[1] = this.events;
+      this.live -= buffer.bytes;
+    }
   }
+}
+
+/** Frames between two layers. */
+interface Made {
+  buffer: DecoderBuffer;
+  frames: number;
 }
 
 /** Output channels are rounded up to a multiple of 4. */
@@ -189,7 +331,7 @@ function weightBytes(name: string, shape: readonly number[]): number {
 }
 
 /**
- * The largest tiles whose tensors all fit a binding: null when whole frames do, else the side of the cores in latent
+ * The largest tiles whose buffers all fit a binding: null when whole frames do, else the side of the cores in latent
  * positions. Throws `out-of-memory` when even the smallest do not fit.
  * @param limitBytes the smaller of `maxStorageBufferBindingSize` and `maxBufferSize`.
  */
@@ -198,18 +340,71 @@ export function chooseTile(
   latentHeight: number,
   latentWidth: number,
   limitBytes: number,
+  historyType: HistoryType = 'f32',
 ): number | null {
-  const fits = (tile: number | null) => decoderBytes(config, latentHeight, latentWidth, tile, 2).largest <= limitBytes;
-  if (fits(null)) return null;
-  const longest = Math.max(latentHeight, latentWidth);
-  for (let count = 2; count <= longest; count++) {
-    const tile = Math.ceil(longest / count);
-    if (fits(tile)) return tile;
-  }
-  const { largest } = decoderBytes(config, latentHeight, latentWidth, 1, 2);
+  const largest = (tile: number | null) =>
+    decoderBytes(config, latentHeight, latentWidth, tile, 2, historyType).largest;
+  for (const tile of tileSides(latentHeight, latentWidth)) if (largest(tile) <= limitBytes) return tile;
   throw new ZoetropeError(
     'out-of-memory',
-    `The video decoder needs ${largest} bytes in one binding for ${latentWidth} × ${latentHeight} latents, ` +
+    `The video decoder needs ${largest(1)} bytes in one binding for ${latentWidth} × ${latentHeight} latents, ` +
       `this device allows ${limitBytes}. Use a smaller size.`,
+  );
+}
+
+/** Whole frames, then tiles, from the largest to the smallest. */
+function* tileSides(latentHeight: number, latentWidth: number): Generator<number | null> {
+  yield null;
+  const longest = Math.max(latentHeight, latentWidth);
+  for (let count = 2; count <= longest; count++) yield Math.ceil(longest / count);
+}
+
+/** How a stream is to decode: the options of `createVaeStream` that are a matter of memory. */
+export interface DecoderChoice {
+  /** See {@link planTiles}. */
+  tile: number | null;
+  historyType: HistoryType;
+  /** What that takes. */
+  bytes: DecoderBytes;
+}
+
+/**
+ * The most exact decoder that a job can hold, and of those the one with the largest tiles: f32 histories when they fit,
+ * f16 when only they do. Every buffer fits `limitBytes`; `bytes.weights + bytes.peak` fit `budgetBytes`. Tiles below
+ * the largest need less working memory but hold more histories, since halos overlap; those that gain nothing are not
+ * looked at. Throws `out-of-memory` with what would be needed.
+ *
+ * For Wan's decoder at 1280 × 720, with bindings of 128 MiB: f32 takes about 10.3 GB, f16 about 5.4 GB, weights
+ * included; with f16 every A14B size fits 8 GB (`test/unit/vae-memory.test.ts`). Half floats cost little: between
+ * both lie 98 dB on the demo's videos, and one step of 255 in 0.2 % of the values (`test/gpu/vae-decoder.test.ts`).
+ * @param limitBytes the smaller of `maxStorageBufferBindingSize` and `maxBufferSize`.
+ * @param budgetBytes what the decoder may hold, weights included; Infinity when nobody has set a budget.
+ */
+export function chooseDecoder(
+  config: VaeConfig,
+  latentHeight: number,
+  latentWidth: number,
+  latentFrames: number,
+  limitBytes: number,
+  budgetBytes: number,
+): DecoderChoice {
+  let least = Infinity;
+  for (const historyType of ['f32', 'f16'] as const) {
+    const largest = chooseTile(config, latentHeight, latentWidth, limitBytes, historyType);
+    let before = Infinity;
+    for (const tile of tileSides(latentHeight, latentWidth)) {
+      if (tile === null ? largest !== null : largest !== null && tile > largest) continue;
+      const bytes = decoderBytes(config, latentHeight, latentWidth, tile, latentFrames, historyType);
+      const needed = bytes.weights + bytes.peak;
+      if (needed <= budgetBytes) return { tile, historyType, bytes };
+      least = Math.min(least, needed);
+      if (needed >= before) break;
+      before = needed;
+    }
+  }
+  throw new ZoetropeError(
+    'out-of-memory',
+    `The video decoder needs ${least} bytes of GPU memory for ${latentWidth} × ${latentHeight} latents, it may take ` +
+      `${budgetBytes}. Use a smaller resolution or a larger budget.`,
   );
 }

@@ -4,6 +4,7 @@ import type { Gpu } from '../gpu/device';
 import { type GpuTensor, Scope } from '../gpu/memory';
 import type { VaeWeights } from './decoder';
 import { Current, type Frames, Histories, Layers } from './layers';
+import { type HistoryType, lastDoubling } from './memory';
 import { levelSize, planTiles, type Tile } from './tiles';
 
 /** What a stream of latent frames is decoded with. */
@@ -13,6 +14,11 @@ export interface VaeStreamOptions {
   latentWidth: number;
   /** Side of the tiles' cores in latent positions; null decodes whole frames. The result is the same, bit for bit. */
   tile: number | null;
+  /**
+   * How the past of the convolutions is kept between latent frames; see `chooseDecoder` in `memory.ts`. Default f32,
+   * which is exact. What a convolution makes of the present frame is f32 in either case.
+   */
+  historyType?: HistoryType | undefined;
   /** Looked at between any two dispatches. */
   signal?: AbortSignal | undefined;
   /** Sees what each module makes, by the module's original name. Called between dispatches, for every tile. */
@@ -44,20 +50,20 @@ export class VaeStream implements Disposable {
     weights: VaeWeights,
     private readonly options: VaeStreamOptions,
   ) {
-    const { latentHeight, latentWidth, tile, signal } = options;
+    const { latentHeight, latentWidth, tile, historyType = 'f32', signal } = options;
     this.config = weights.config;
     this.levels = vaeLevels(this.config);
     this.layers = new Layers(gpu, weights, signal);
     try {
-      this.past = this.scope.own(new Histories(gpu, [latentHeight, latentWidth]));
-      this.past.add('decoder.conv1', this.config.zDim);
+      this.past = this.scope.own(new Histories(gpu, [latentHeight, latentWidth], historyType));
+      this.past.addUnbounded('decoder.conv1', this.config.zDim);
       for (const name of ['decoder.middle.0', 'decoder.middle.2']) addResidual(this.past, name, this.levels[0]!);
       addLevel(this.past, this.levels[0]!);
       this.tiles = planTiles(this.config, latentHeight, latentWidth, tile).map((planned) => ({
         tile: planned,
         past: this.levels.slice(1).map((level, i) => {
           const { height, width } = planned.levels[i + 1]!;
-          const past = this.scope.own(new Histories(gpu, [height, width]));
+          const past = this.scope.own(new Histories(gpu, [height, width], historyType));
           addLevel(past, level);
           if (!level.upsample) past.add('decoder.head.2', level.channels);
           return past;
@@ -130,29 +136,58 @@ export class VaeStream implements Disposable {
     }
   }
 
-  /** From the coarsest level's frames to the colours of one tile. */
+  /**
+   * From the coarsest level's frames to the colours of one tile. In tiles, where nothing doubles the number of frames any
+   * more, each goes to its colours alone: the result is the same, bit for bit, and with tensors a quarter as large a tile
+   * can be larger, so that halos cost less. Whole frames go together, which takes fewer dispatches.
+   */
   private async tile(
     trunk: Frames,
-    { core, levels: regions }: Tile,
+    tile: Tile,
     past: readonly Histories[],
     first: boolean,
     rgb: GpuTensor,
   ): Promise<void> {
-    const { layers, levels } = this;
-    const upsample = (x: Frames, level: number) =>
-      layers.resample(x, `${levels[level]!.upsample!.name}.resample.1`, regions[level]!, regions[level + 1]!);
-    using current = new Current(await upsample(trunk, 0)); // [frames, 2h, 2w, channels / 2] of the tile
-    await this.tap(levels[0]!.upsample!.name, current);
-    for (let index = 1; index < levels.length; index++) {
-      const level = levels[index]!;
-      await this.level(current, level, past[index - 1]!, first);
-      if (!level.upsample) continue;
-      current.replace(await upsample(current.frames, index));
-      await this.tap(level.upsample.name, current);
+    const { levels, layers } = this;
+    const last = levels.length - 1;
+    const doubled = lastDoubling(levels);
+    using own = doubled > 0 ? await this.upsampled(trunk, 0, doubled, tile, past, first) : undefined;
+    const all = own?.frames ?? trunk; // [1, 2 or 4, 2h, 2w, channels] of the tile
+    const turns = this.options.tile === null ? [undefined] : Array.from({ length: all.frames }, (_, frame) => frame);
+    for (const frame of turns) {
+      using picture = await this.upsampled(all, doubled, last, tile, past, first, frame);
+      await layers.head(picture, past[last - 1]!); // [1 or all, 8h, 8w, 4]
+      await this.tap('decoder.head', picture);
+      await layers.store(picture.frames, tile.levels[last]!, tile.core, rgb, frame ?? 0);
     }
-    await layers.head(current, past[past.length - 1]!); // [frames, 8h, 8w, 4]
-    await this.tap('decoder.head', current);
-    await layers.store(current.frames, regions[levels.length - 1]!, core, rgb);
+  }
+
+  /** Upsamples what level `begin` made, one frame of it or all, and goes through the levels after it, `end` included. */
+  private async upsampled(
+    x: Frames,
+    begin: number,
+    end: number,
+    { levels: regions }: Tile,
+    past: readonly Histories[],
+    first: boolean,
+    frame?: number,
+  ): Promise<Current> {
+    const upsample = (from: Frames, level: number, only?: number) => {
+      const name = `${this.levels[level]!.upsample!.name}.resample.1`;
+      return this.layers.resample(from, name, regions[level]!, regions[level + 1]!, only);
+    };
+    const current = new Current(await upsample(x, begin, frame));
+    try {
+      for (let level = begin + 1; level <= end; level++) {
+        if (level > begin + 1) current.replace(await upsample(current.frames, level - 1));
+        await this.tap(this.levels[level - 1]!.upsample!.name, current);
+        await this.level(current, this.levels[level]!, past[level - 1]!, first);
+      }
+      return current;
+    } catch (error) {
+      current[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** The residual blocks of a level, and the doubling of its frames, which the first latent frame passes by. */
@@ -185,5 +220,5 @@ function addLevel(past: Histories, level: VaeLevel): void {
   level.blocks.forEach((name, i) => {
     addResidual(past, name, level, i === 0 ? level.inChannels : level.channels);
   });
-  if (level.upsample?.temporal) past.add(`${level.upsample.name}.time_conv`, level.channels);
+  if (level.upsample?.temporal) past.addUnbounded(`${level.upsample.name}.time_conv`, level.channels);
 }

@@ -2,7 +2,7 @@ import type { CausalConv } from '../../kernels/causal-conv';
 
 /**
  * The convolution in float64, from torch's weight [out, into, taps, kernel, kernel]. x and the result are channels last
- * with a border; x begins with `taps - 1` earlier frames. `held` is what `accumulate` adds to.
+ * with a border; x begins with the `taps - 1` frames of the past. `held` is what `accumulate` adds to.
  */
 export function causalConvReference(
   conv: Omit<CausalConv, 'type'>,

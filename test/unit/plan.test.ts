@@ -169,7 +169,7 @@ describe('planning a request', () => {
   });
 
   it('decodes in tiles only where whole frames do not fit', () => {
-    expect(planVideo(resolved({}), MODEL, DEFAULTS).vaeTile).toBe(27);
+    expect(planVideo(resolved({}), MODEL, DEFAULTS).vaeTile).toBe(54);
     const roomy = { ...DEFAULTS, maxStorageBufferBindingSize: 2 ** 33, maxBufferSize: 2 ** 33 };
     expect(planVideo(resolved({}), MODEL, roomy).vaeTile).toBeNull();
   });
