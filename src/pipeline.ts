@@ -279,7 +279,7 @@ async function showStep(
 }
 
 /** What a stream of frames needs of a plan, of a host and of a model. */
-type StreamPlan = Pick<Plan, 'shape' | 'vaeTile' | 'interpolator'> & Partial<Pick<Plan, 'filmTile'>>;
+type StreamPlan = Pick<Plan, 'shape' | 'vaeTile' | 'interpolator'> & Partial<Pick<Plan, 'filmTile' | 'vaeHistoryType'>>;
 type StreamHost = Pick<Host, 'gpu' | 'signal'>;
 type StreamParts = Pick<Parts, 'vae' | 'interpolator'>;
 
@@ -310,7 +310,8 @@ async function* decodeFrames(
   const frameBytes = latentHeight * latentWidth * 4;
   const weights = await parts.vae();
   const { zDim } = weights.config;
-  using stream = createVaeStream(gpu, weights, { latentHeight, latentWidth, tile: plan.vaeTile, signal });
+  const { vaeTile: tile, vaeHistoryType: historyType } = plan;
+  using stream = createVaeStream(gpu, weights, { latentHeight, latentWidth, tile, historyType, signal });
   using latent = gpu.memory.tensor('latent frame', 'float32', [zDim, latentHeight, latentWidth]);
   let made = 0;
   for (let t = 0; t < latentFrames && made < frames; t++) {

@@ -12,6 +12,7 @@ import { planDit } from './plan/transformer';
 import { stageWork, type Work } from './plan/work';
 import type { ResolvedRequest } from './request';
 import type { VideoShape } from './shape';
+import type { HistoryType } from './vae/memory';
 import type { VideoFormat } from './video/levels';
 
 export type { DeviceBudget, DeviceLimits } from './plan/device';
@@ -43,6 +44,8 @@ export interface Plan {
   weights: Arrangement;
   /** Side of the decoder's tiles in latent positions, or null for whole frames. */
   vaeTile: number | null;
+  /** How the decoder keeps the past: half floats only where float32 does not fit the budget. */
+  vaeHistoryType: HistoryType;
   /** What makes the frames between the decoded ones, if any are wanted. */
   interpolator: InterpolatorName | null;
   /** Pixels [height, width] of FILM's runs; null without FILM. */
@@ -117,6 +120,7 @@ function compose(
     negativePrompt: task.promptRows.length > 1,
     weights: { residency, slots, textSlots },
     vaeTile: decode.tile,
+    vaeHistoryType: decode.historyType,
     interpolator,
     filmTile: decode.filmTile,
     format: {

@@ -4,7 +4,7 @@ import { rifeBytes, rifeWeightBytes } from '../interpolate/rife-sizes';
 import { RIFE_46, type RifeConfig } from '../part';
 import { FILM_STYLE, type FilmConfig } from '../part/film';
 import type { VideoShape } from '../shape';
-import { type DecoderBytes, decoderBytes } from '../vae/memory';
+import { type DecoderBytes, decoderBytes, type HistoryType } from '../vae/memory';
 import type { PlannedBuffers } from './buffers';
 import { Memo } from './memo';
 
@@ -21,6 +21,8 @@ export type InterpolatorName = 'film' | 'rife';
 export interface DecodeChoice {
   /** Side of the decoder's tiles in latent positions, or null for whole frames. */
   tile: number | null;
+  /** How the decoder keeps the past: half floats only where float32 does not fit. */
+  historyType: HistoryType;
   /** Pixels [height, width] that FILM runs on; null without FILM. */
   filmTile: readonly [number, number] | null;
   /** What is held beside weights. */
@@ -60,9 +62,10 @@ export function decodeChoice(task: DecodeTask, budgetBytes: number): DecodeChoic
   return { leastBytes };
 }
 
-/** A decoder's tiling, and its bytes. */
+/** A decoder's tiling and histories, and its bytes. */
 interface DecoderWay {
   tile: number | null;
+  historyType: HistoryType;
   bytes: DecoderBytes;
 }
 
@@ -70,13 +73,19 @@ const decoderMemory = new Memo<VaeConfig, DecoderWay[]>();
 const filmMemory = new Memo<FilmConfig, { tile: Size; bytes: FilmBytes }[]>();
 const weightMemory = new Memo<FilmConfig, number>();
 
-/** Tilings of a size in the order of their speed: whole frames, then ever more and smaller tiles. */
+/** Ways to decode a size: whole frames, then ever more and smaller tiles, which are slower; those that are exact come first. */
 function allWays(vae: VaeConfig, { latentHeight, latentWidth }: VideoShape): DecoderWay[] {
   return decoderMemory.of(vae, `${latentHeight} ${latentWidth}`, () => {
     const longest = Math.max(latentHeight, latentWidth);
     const tiles = new Set<number | null>([null]);
     for (let count = 2; longest / count >= LEAST_TILE; count++) tiles.add(Math.ceil(longest / count));
-    return [...tiles].map((tile) => ({ tile, bytes: decoderBytes(vae, latentHeight, latentWidth, tile, 2) }));
+    return (['f32', 'f16'] as const).flatMap((historyType) =>
+      [...tiles].map((tile) => ({
+        tile,
+        historyType,
+        bytes: decoderBytes(vae, latentHeight, latentWidth, tile, 2, historyType),
+      })),
+    );
   });
 }
 
@@ -90,7 +99,7 @@ function filmWays(config: FilmConfig, { width, height, interpolatedFrames }: Vid
   );
 }
 
-/** The ways whose tensors can be bound, without those that are slower and take no less than a faster one. */
+/** The ways whose tensors can be bound, without those that come later and take no less than an earlier one. */
 function decoderWays({ vae, shape, bindingBytes }: DecodeTask): DecoderWay[] {
   const ways: DecoderWay[] = [];
   for (const way of allWays(vae, shape)) {
@@ -103,7 +112,7 @@ function decoderWays({ vae, shape, bindingBytes }: DecodeTask): DecoderWay[] {
 
 function withInterpolator(
   task: DecodeTask,
-  { tile, bytes }: DecoderWay,
+  { tile, historyType, bytes }: DecoderWay,
   budgetBytes: number,
 ): DecodeChoice | { leastBytes: number } {
   const { shape, interpolator, networks, f16, bindingBytes } = task;
@@ -115,6 +124,7 @@ function withInterpolator(
     const activations = Math.max(bytes.peak - bytes.histories - rgbBytes + waiting, working);
     return {
       tile,
+      historyType,
       filmTile: null,
       weights: [
         { name: 'decoder weights', count: 1, bytes: bytes.weights, largestBytes: bytes.largest },

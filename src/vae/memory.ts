@@ -1,5 +1,4 @@
 import { type VaeConfig, type VaeLevel, vaeLevels, vaeShapes } from '../config';
-import { ZoetropeError } from '../errors';
 import { elementCount } from '../gpu/memory';
 import { levelSize, planTiles, type Region, type Tile } from './tiles';
 
@@ -7,6 +6,12 @@ import { levelSize, planTiles, type Region, type Tile } from './tiles';
  * How a stream keeps the past of its convolutions. `f32` is exact. `f16` halves the histories: values after a norm,
  * which are at most sqrt(channels) · |gamma|, are rounded to half floats when the next latent frame will want them; the
  * few that follow no norm stay f32, and so does all arithmetic.
+ *
+ * How to choose (`plan/decode.ts` does): f32 in the largest tiles whose `largest` fits a binding and whose `weights` and
+ * `peak` fit the budget; only when no tile makes f32 fit, f16 in the same way. Smaller tiles need less working memory,
+ * but halos overlap, so that their histories are larger. At 1280 × 720 with bindings of 128 MiB, f32 takes 10.4 GB and
+ * f16 5.6 GB, weights included. Between both lie 94 dB on the demo's videos, and one step of 255 in 0.4 % of the values
+ * (`test/gpu/vae-decoder.test.ts`).
  */
 export type HistoryType = 'f32' | 'f16';
 
@@ -48,7 +53,16 @@ export const HISTORY = 2;
 const FLOAT_BYTES = 4;
 const HISTORY_BYTES: Record<HistoryType, number> = { f32: 4, f16: 2 };
 
-/** The last level that doubles the number of frames; behind it, frames of tiles are decoded one by one. 0 when none does. */
+/**
+ * Whether the frames that one latent frame becomes go through the finer levels together, or one by one, which takes more
+ * dispatches and tensors a quarter as large. Float32 gives the same either way; half floats are rounded when a frame
+ * has passed, so that all streams of them go frame by frame.
+ */
+export function decodesTogether(tile: number | null, historyType: HistoryType): boolean {
+  return tile === null && historyType === 'f32';
+}
+
+/** The last level that doubles the number of frames, 0 when none does. Behind it {@link decodesTogether} matters. */
 export function lastDoubling(levels: readonly VaeLevel[]): number {
   return Math.max(
     0,
@@ -104,7 +118,7 @@ function walk(
   historyType: HistoryType,
 ): Walk {
   const tiles = tilesBySize(planTiles(config, latentHeight, latentWidth, tile));
-  const walk = new Walk(config, latentFrames < 2, tile === null, historyType);
+  const walk = new Walk(config, latentFrames < 2, decodesTogether(tile, historyType), historyType);
   walk.weights();
   walk.keep(tiles);
   walk.decode(tiles, 3 * levelSize(latentHeight, walk.last) * levelSize(latentWidth, walk.last) * FLOAT_BYTES);
@@ -328,83 +342,4 @@ function weightBytes(name: string, shape: readonly number[]): number {
   const [out, ...rest] = shape as [number, ...number[]];
   const rounded = name.endsWith('.gamma') ? out : Math.ceil(out / 4) * 4;
   return rounded * elementCount(rest) * FLOAT_BYTES;
-}
-
-/**
- * The largest tiles whose buffers all fit a binding: null when whole frames do, else the side of the cores in latent
- * positions. Throws `out-of-memory` when even the smallest do not fit.
- * @param limitBytes the smaller of `maxStorageBufferBindingSize` and `maxBufferSize`.
- */
-export function chooseTile(
-  config: VaeConfig,
-  latentHeight: number,
-  latentWidth: number,
-  limitBytes: number,
-  historyType: HistoryType = 'f32',
-): number | null {
-  const largest = (tile: number | null) =>
-    decoderBytes(config, latentHeight, latentWidth, tile, 2, historyType).largest;
-  for (const tile of tileSides(latentHeight, latentWidth)) if (largest(tile) <= limitBytes) return tile;
-  throw new ZoetropeError(
-    'out-of-memory',
-    `The video decoder needs ${largest(1)} bytes in one binding for ${latentWidth} × ${latentHeight} latents, ` +
-      `this device allows ${limitBytes}. Use a smaller size.`,
-  );
-}
-
-/** Whole frames, then tiles, from the largest to the smallest. */
-function* tileSides(latentHeight: number, latentWidth: number): Generator<number | null> {
-  yield null;
-  const longest = Math.max(latentHeight, latentWidth);
-  for (let count = 2; count <= longest; count++) yield Math.ceil(longest / count);
-}
-
-/** How a stream is to decode: the options of `createVaeStream` that are a matter of memory. */
-export interface DecoderChoice {
-  /** See {@link planTiles}. */
-  tile: number | null;
-  historyType: HistoryType;
-  /** What that takes. */
-  bytes: DecoderBytes;
-}
-
-/**
- * The most exact decoder that a job can hold, and of those the one with the largest tiles: f32 histories when they fit,
- * f16 when only they do. Every buffer fits `limitBytes`; `bytes.weights + bytes.peak` fit `budgetBytes`. Tiles below
- * the largest need less working memory but hold more histories, since halos overlap; those that gain nothing are not
- * looked at. Throws `out-of-memory` with what would be needed.
- *
- * For Wan's decoder at 1280 × 720, with bindings of 128 MiB: f32 takes about 10.3 GB, f16 about 5.4 GB, weights
- * included; with f16 every A14B size fits 8 GB (`test/unit/vae-memory.test.ts`). Half floats cost little: between
- * both lie 98 dB on the demo's videos, and one step of 255 in 0.2 % of the values (`test/gpu/vae-decoder.test.ts`).
- * @param limitBytes the smaller of `maxStorageBufferBindingSize` and `maxBufferSize`.
- * @param budgetBytes what the decoder may hold, weights included; Infinity when nobody has set a budget.
- */
-export function chooseDecoder(
-  config: VaeConfig,
-  latentHeight: number,
-  latentWidth: number,
-  latentFrames: number,
-  limitBytes: number,
-  budgetBytes: number,
-): DecoderChoice {
-  let least = Infinity;
-  for (const historyType of ['f32', 'f16'] as const) {
-    const largest = chooseTile(config, latentHeight, latentWidth, limitBytes, historyType);
-    let before = Infinity;
-    for (const tile of tileSides(latentHeight, latentWidth)) {
-      if (tile === null ? largest !== null : largest !== null && tile > largest) continue;
-      const bytes = decoderBytes(config, latentHeight, latentWidth, tile, latentFrames, historyType);
-      const needed = bytes.weights + bytes.peak;
-      if (needed <= budgetBytes) return { tile, historyType, bytes };
-      least = Math.min(least, needed);
-      if (needed >= before) break;
-      before = needed;
-    }
-  }
-  throw new ZoetropeError(
-    'out-of-memory',
-    `The video decoder needs ${least} bytes of GPU memory for ${latentWidth} × ${latentHeight} latents, it may take ` +
-      `${budgetBytes}. Use a smaller resolution or a larger budget.`,
-  );
 }

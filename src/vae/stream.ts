@@ -4,7 +4,7 @@ import type { Gpu } from '../gpu/device';
 import { type GpuTensor, Scope } from '../gpu/memory';
 import type { VaeWeights } from './decoder';
 import { Current, type Frames, Histories, Layers } from './layers';
-import { type HistoryType, lastDoubling } from './memory';
+import { decodesTogether, type HistoryType, lastDoubling } from './memory';
 import { levelSize, planTiles, type Tile } from './tiles';
 
 /** What a stream of latent frames is decoded with. */
@@ -15,8 +15,8 @@ export interface VaeStreamOptions {
   /** Side of the tiles' cores in latent positions; null decodes whole frames. The result is the same, bit for bit. */
   tile: number | null;
   /**
-   * How the past of the convolutions is kept between latent frames; see `chooseDecoder` in `memory.ts`. Default f32,
-   * which is exact. What a convolution makes of the present frame is f32 in either case.
+   * How the past of the convolutions is kept between latent frames; see {@link HistoryType}. Default f32, which is
+   * exact. What a convolution makes of the present frame is f32 in either case.
    */
   historyType?: HistoryType | undefined;
   /** Looked at between any two dispatches. */
@@ -137,9 +137,8 @@ export class VaeStream implements Disposable {
   }
 
   /**
-   * From the coarsest level's frames to the colours of one tile. In tiles, where nothing doubles the number of frames any
-   * more, each goes to its colours alone: the result is the same, bit for bit, and with tensors a quarter as large a tile
-   * can be larger, so that halos cost less. Whole frames go together, which takes fewer dispatches.
+   * From the coarsest level's frames to the colours of one tile. Where nothing doubles the number of frames any more, each
+   * may go to its colours alone: with tensors a quarter as large, tiles can be larger and halos cost less.
    */
   private async tile(
     trunk: Frames,
@@ -153,7 +152,9 @@ export class VaeStream implements Disposable {
     const doubled = lastDoubling(levels);
     using own = doubled > 0 ? await this.upsampled(trunk, 0, doubled, tile, past, first) : undefined;
     const all = own?.frames ?? trunk; // [1, 2 or 4, 2h, 2w, channels] of the tile
-    const turns = this.options.tile === null ? [undefined] : Array.from({ length: all.frames }, (_, frame) => frame);
+    const { tile: side, historyType = 'f32' } = this.options;
+    const together = decodesTogether(side, historyType);
+    const turns = together ? [undefined] : Array.from({ length: all.frames }, (_, frame) => frame);
     for (const frame of turns) {
       using picture = await this.upsampled(all, doubled, last, tile, past, first, frame);
       await layers.head(picture, past[last - 1]!); // [1 or all, 8h, 8w, 4]

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { VaeConfig } from '../../src/config';
-import { ZoetropeError } from '../../src/errors';
-import { chooseDecoder, chooseTile, decoderBuffers, decoderBytes } from '../../src/vae/memory';
-import { seededUniform } from '../harness/near';
+import { decodeChoice } from '../../src/plan/decode';
+import type { VideoShape } from '../../src/shape';
+import { decoderBuffers, decoderBytes } from '../../src/vae/memory';
 
 /** The Wan 2.1 VAE. */
 const WAN: VaeConfig = {
@@ -34,60 +34,59 @@ const SIZES = [
 const TYPES = ['f32', 'f16'] as const;
 
 describe('the nine sizes of A14B, on a device of default limits', () => {
-  it.each(SIZES)('%i × %i takes at most 6.5 GB of half-float histories', (width, height) => {
-    const { historyType, tile, bytes } = chooseDecoder(WAN, height / 8, width / 8, 31, BINDING, 6.5e9);
-    expect(bytes.weights + bytes.peak).toBeLessThanOrEqual(6.5e9);
-    expect(historyType).toBe(width * height > 600_000 ? 'f16' : 'f32');
-    const buffers = decoderBuffers(WAN, height / 8, width / 8, tile, 31, historyType);
-    for (const { name, bytes: size } of buffers) expect(size, name).toBeLessThanOrEqual(BINDING);
+  const planned = (width: number, height: number, budgetBytes: number) => {
+    const shape = {
+      width,
+      height,
+      latentHeight: height / 8,
+      latentWidth: width / 8,
+      latentFrames: 31,
+    } as VideoShape;
+    const task = { vae: WAN, shape, interpolator: null, networks: {}, f16: false, bindingBytes: BINDING };
+    return decodeChoice(task, budgetBytes);
+  };
+  const decoder = (width: number, height: number, budgetBytes: number) => {
+    const choice = planned(width, height, budgetBytes);
+    if ('leastBytes' in choice) throw new Error(`needs ${choice.leastBytes}`);
+    return choice;
+  };
+
+  it.each(SIZES)('%i × %i takes at most 6 GB, and every buffer fits', (width, height) => {
+    const { historyType, tile } = decoder(width, height, 6e9);
+    expect(historyType).toBe(width * height > 500_000 ? 'f16' : 'f32');
+    const [latentHeight, latentWidth] = [height / 8, width / 8];
+    const { weights, peak } = decoderBytes(WAN, latentHeight, latentWidth, tile, 31, historyType);
+    expect(weights + peak).toBeLessThanOrEqual(6e9);
+    const buffers = decoderBuffers(WAN, latentHeight, latentWidth, tile, 31, historyType);
+    for (const { name, bytes } of buffers) expect(bytes, name).toBeLessThanOrEqual(BINDING);
   });
 
   it.each(SIZES)('%i × %i is exact where memory suffices', (width, height) => {
-    const { historyType, tile } = chooseDecoder(WAN, height / 8, width / 8, 31, BINDING, Infinity);
-    expect([historyType, tile]).toEqual(['f32', chooseTile(WAN, height / 8, width / 8, BINDING)]);
-  });
-});
-
-describe('chooseDecoder', () => {
-  it('respects limits and budget, or refuses', () => {
-    const uniform = seededUniform(1);
-    const kinds = new Set<string>();
-    for (let i = 0; i < 300; i++) {
-      const [width, height] = SIZES[Math.floor(uniform() * SIZES.length)]!;
-      const limit = BINDING * 2 ** (5 * uniform());
-      const budget = 1e9 * 2 ** (5 * uniform());
-      try {
-        const { tile, historyType, bytes } = chooseDecoder(WAN, height / 8, width / 8, 21, limit, budget);
-        kinds.add(`${historyType} ${tile === null ? 'whole' : 'tiled'}`);
-        expect(bytes).toEqual(decoderBytes(WAN, height / 8, width / 8, tile, 21, historyType));
-        expect(bytes.largest).toBeLessThanOrEqual(limit);
-        expect(bytes.weights + bytes.peak).toBeLessThanOrEqual(budget);
-      } catch (error) {
-        if (!(error instanceof ZoetropeError)) throw error;
-        kinds.add('refused');
-        const least = decoderBytes(
-          WAN,
-          height / 8,
-          width / 8,
-          chooseTile(WAN, height / 8, width / 8, limit, 'f16'),
-          21,
-          'f16',
-        );
-        expect(least.weights + least.peak).toBeGreaterThan(budget);
-      }
-    }
-    expect([...kinds].sort()).toEqual(['f16 tiled', 'f16 whole', 'f32 tiled', 'f32 whole', 'refused']);
-  });
-
-  it('takes smaller tiles before half floats', () => {
-    const whole = decoderBytes(WAN, 60, 104, null, 21);
-    const choice = chooseDecoder(WAN, 60, 104, 21, 4096 * MIB, whole.weights + whole.peak - 1);
-    expect([choice.tile, choice.historyType]).toEqual([52, 'f32']);
+    expect(decoder(width, height, Infinity).historyType).toBe('f32');
   });
 
   it('says what would be needed', () => {
-    expect(() => chooseDecoder(WAN, 90, 160, 21, BINDING, 3e9)).toThrow('for 160 × 90 latents, it may take 3000000000');
-    expect(() => chooseDecoder(WAN, 90, 160, 21, 8 * MIB, Infinity)).toThrow('this device allows 8388608');
+    const least = planned(1280, 720, 3e9) as { leastBytes: number };
+    expect(least.leastBytes).toBeGreaterThan(5e9);
+    expect(least.leastBytes).toBeLessThan(6e9);
+    expect(decoder(1280, 720, least.leastBytes).historyType).toBe('f16');
+    expect(planned(1280, 720, least.leastBytes - 1)).toEqual(least);
+  });
+});
+
+describe('tiles', () => {
+  /** The largest whose buffers fit. */
+  const largestTile = (height: number, width: number, limit: number) =>
+    [null, ...Array.from({ length: 159 }, (_, i) => Math.ceil(160 / (i + 2)))].find(
+      (tile) => decoderBytes(WAN, height, width, tile, 2).largest <= limit,
+    );
+
+  it.each([
+    [90, 160, BINDING, 54],
+    [90, 160, 2 * BINDING, 80],
+    [90, 160, 32 * BINDING, null],
+  ])('of %i × %i latents in %i bytes', (height, width, limit, tile) => {
+    expect(largestTile(height, width, limit)).toBe(tile);
   });
 });
 

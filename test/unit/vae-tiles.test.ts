@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type VaeConfig, vaeLevels } from '../../src/config';
-import { ZoetropeError } from '../../src/errors';
 import { packConv } from '../../src/vae/decoder';
-import { chooseTile, decoderBytes } from '../../src/vae/memory';
+import { decoderBytes } from '../../src/vae/memory';
 import { planTiles, type Region } from '../../src/vae/tiles';
 
 /** The Wan 2.1 VAE. */
@@ -15,7 +14,6 @@ const WAN: VaeConfig = {
   latentsMean: [],
   latentsStd: [],
 };
-const MIB = 2 ** 20;
 
 const end = ({ top, height }: Region) => top + height;
 
@@ -108,23 +106,6 @@ describe('decoderBytes', () => {
     expect(tiled.peak - tiled.histories).toBeLessThan(moving.peak - moving.histories);
     expect(tiled.histories).toBeGreaterThan(moving.histories); // halos overlap
     expect(decoderBytes(WAN, 60, 104, null, 21)).toEqual(moving);
-  });
-});
-
-describe('chooseTile', () => {
-  it.each([
-    [60, 104, 128 * MIB, 52],
-    [90, 160, 128 * MIB, 54],
-    [90, 160, 256 * MIB, 80],
-    [90, 160, 4096 * MIB, null],
-  ])('of %i × %i latents in %i bytes', (height, width, limit, tile) => {
-    expect(chooseTile(WAN, height, width, limit)).toBe(tile);
-    expect(decoderBytes(WAN, height, width, tile, 2).largest).toBeLessThanOrEqual(limit);
-  });
-
-  it('refuses what no tile makes small enough', () => {
-    expect(() => chooseTile(WAN, 60, 104, 8 * MIB)).toThrow(ZoetropeError);
-    expect(() => chooseTile(WAN, 60, 104, 8 * MIB)).toThrow('104 × 60 latents, this device allows 8388608');
   });
 });
 
