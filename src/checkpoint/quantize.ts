@@ -37,10 +37,11 @@ function storedScale(scale: number): number {
  * the largest.
  */
 export function needsF32(scales: Float32Array): boolean {
-  return scales.some((scale) => {
-    const magnitude = Math.abs(scale);
-    return magnitude > F16_MAX || (magnitude < F16_MIN_NORMAL && magnitude > 0);
-  });
+  for (let i = 0; i < scales.length; i++) {
+    const magnitude = Math.abs(scales[i]!);
+    if (magnitude > F16_MAX || (magnitude < F16_MIN_NORMAL && magnitude > 0)) return true;
+  }
+  return false;
 }
 
 /** 8-bit, symmetric: scale = absmax / 127, stored values 1..255 round the zero point 128. */
@@ -66,17 +67,10 @@ function quantizeRows8(values: Float32Array): QuantizedRows {
 }
 
 /**
- * Nearest 4-bit value; the cut after adding a half rounds to nearest for positive sums and sends negative ones to 0.
- */
-function q4(value: number, inverse: number, zero: number): number {
-  const q = (value * inverse + zero + 0.5) | 0;
-  return Math.max(0, Math.min(Q4_TOP, q));
-}
-
-/**
- * Finds the scale and zero point that lose least for one block, among a few that the block's range suggests. With c = q
- * - zero for a candidate's 4-bit values, the best scale for those values is sum(c v) / sum(c c), and it lowers the
- * squared error from sum(v v) by sum(c v)^2 / sum(c c): one pass tells a candidate's refined scale and what it gains.
+ * Finds the scale and zero point that lose least for one block of 4-bit values, among a few that the block's range suggests. With c =
+ * q - zero for a candidate's 4-bit values, the best scale for those values is sum(c v) / sum(c c), and it lowers the squared error
+ * from sum(v v) by sum(c v)^2 / sum(c c): one pass tells a candidate's refined scale and what it gains. All candidates go through
+ * the block side by side, because a sum waits for its last addend and four sums wait for each other's.
  */
 class Search4 {
   scale = 0;
@@ -96,26 +90,51 @@ class Search4 {
     this.scale = 0;
     this.zero = Q4_MIDDLE;
     this.#gain = 0;
-    // The symmetric forms first: the value of largest magnitude at -8 (as in GGUF's Q4_0), and at 7.
-    this.#consider(values, begin, (-low > high ? low : high) / -Q4_MIDDLE, Q4_MIDDLE);
-    this.#consider(values, begin, Math.max(-low, high) / (Q4_MIDDLE - 1), Q4_MIDDLE);
-    const scale = (high - low) / Q4_TOP;
-    const zero = Math.min(Q4_TOP - 1, Math.floor(-low / scale));
-    this.#consider(values, begin, scale, zero);
-    this.#consider(values, begin, scale, zero + 1);
-  }
-
-  #consider(values: Float32Array, begin: number, candidate: number, zero: number): void {
-    const inverse = 1 / candidate;
-    const end = begin + QUANT_BLOCK;
-    let product = 0;
-    let square = 0;
+    if (low === high) return;
+    // The symmetric forms: the value of largest magnitude at -8 (as in GGUF's Q4_0), and at 7.
+    const inverseA = 1 / ((-low > high ? low : high) / -Q4_MIDDLE);
+    const inverseB = 1 / (Math.max(-low, high) / (Q4_MIDDLE - 1));
+    // The whole range on 0 to 15, with either whole number beside its zero.
+    const range = (high - low) / Q4_TOP;
+    const inverseC = 1 / range;
+    const zeroC = Math.min(Q4_TOP - 1, Math.floor(-low / range)) | 0;
+    const zeroD = zeroC + 1;
+    let productA = 0;
+    let squareA = 0;
+    let productB = 0;
+    let squareB = 0;
+    let productC = 0;
+    let squareC = 0;
+    let productD = 0;
+    let squareD = 0;
     for (let i = begin; i < end; i++) {
       const value = values[i]!;
-      const centred = q4(value, inverse, zero) - zero;
-      product += centred * value;
-      square += centred * centred;
+      // Adding a half and cutting rounds to nearest. No sum is below -1/2, whose cut is 0, and only these two can exceed 15.
+      let a = (value * inverseA + Q4_MIDDLE + 0.5) | 0;
+      if (a > Q4_TOP) a = Q4_TOP;
+      a -= Q4_MIDDLE;
+      productA += a * value;
+      squareA += a * a;
+      const b = ((value * inverseB + Q4_MIDDLE + 0.5) | 0) - Q4_MIDDLE;
+      productB += b * value;
+      squareB += b * b;
+      const placed = value * inverseC;
+      const c = ((placed + zeroC + 0.5) | 0) - zeroC;
+      productC += c * value;
+      squareC += c * c;
+      let d = (placed + zeroD + 0.5) | 0;
+      if (d > Q4_TOP) d = Q4_TOP;
+      d -= zeroD;
+      productD += d * value;
+      squareD += d * d;
     }
+    this.#consider(productA, squareA, Q4_MIDDLE);
+    this.#consider(productB, squareB, Q4_MIDDLE);
+    this.#consider(productC, squareC, zeroC);
+    this.#consider(productD, squareD, zeroD);
+  }
+
+  #consider(product: number, square: number, zero: number): void {
     if (square === 0) return;
     const scale = product / square;
     const gain = product * scale;
@@ -144,7 +163,14 @@ function quantizeRows4(values: Float32Array): QuantizedRows {
     zeroPoints[block] = zero;
     const inverse = scale === 0 ? 0 : 1 / scale;
     for (let i = begin; i < end; i += 2) {
-      packed[i >> 1] = q4(values[i]!, inverse, zero) | (q4(values[i + 1]!, inverse, zero) << 4);
+      // The refined scale is not the candidate's, so that values may lie beyond either end.
+      let first = (values[i]! * inverse + zero + 0.5) | 0;
+      let second = (values[i + 1]! * inverse + zero + 0.5) | 0;
+      if (first > Q4_TOP) first = Q4_TOP;
+      if (first < 0) first = 0;
+      if (second > Q4_TOP) second = Q4_TOP;
+      if (second < 0) second = 0;
+      packed[i >> 1] = first | (second << 4);
     }
   }
   return { packed, scales, zeroPoints };
