@@ -3,6 +3,7 @@ import { needsF32, packZeroPoints4, quantizeRows } from '../../src/checkpoint/qu
 import { seededFloats, seededUniform } from '../harness/near';
 import { fill, hasFixtures, openF32, readCase } from '../harness/sampling-fixtures';
 import { dequantize } from '../reference/dequantize';
+import { packBlock4, searchBlock4 } from '../reference/quantize4';
 
 /** Quantises, packs and reads back with the reference. */
 function roundTrip(values: Float32Array, rows: number, bits: 4 | 8) {
@@ -184,6 +185,41 @@ describe.skipIf(!hasFixtures)('the fixture "quant"', () => {
       // The case's own limits: 1.02 and 1.05 times what is given.
       expect(relative).toBeLessThan(given.rel_rms * (bits === 4 ? 0.95 : 1.02));
       expect(maxAbs).toBeLessThan(given.max_abs * 1.05);
+    }
+  });
+});
+
+describe('the four 4-bit forms, searched side by side', () => {
+  const uniform = seededUniform(21);
+  const finite = () => {
+    const bits = new Uint32Array(1);
+    const [float] = [new Float32Array(bits.buffer)];
+    do bits[0] = Math.floor(uniform() * 2 ** 32);
+    while (!Number.isFinite(float[0]));
+    return float[0]!;
+  };
+  it.each<[string, () => number]>([
+    ['normal values', () => (uniform() + uniform() + uniform() + uniform() - 2) * 0.03],
+    ['positive values', () => uniform()],
+    ['negative values', () => -uniform()],
+    ['values on the steps', () => Math.floor(uniform() * 16 - 8) / 32],
+    ['values half way between the steps', () => Math.floor(uniform() * 31 - 15) / 64],
+    ['many zeros', () => (uniform() < 0.95 ? 0 : uniform() - 0.5)],
+    ['two values', () => (uniform() < 0.5 ? -1 : 1)],
+    ['subnormal values', () => (uniform() - 0.5) * 1e-43],
+    ['the largest values', () => (uniform() - 0.5) * 6.8e38],
+    ['values of all magnitudes', () => (uniform() - 0.5) * 10 ** (uniform() * 70 - 35)],
+    ['any bits', finite],
+  ])('choose as one by one: %s', (_, value) => {
+    const values = Float32Array.from({ length: 32 * 512 }, value);
+    const { packed, scales, zeroPoints } = quantizeRows(values, 4);
+    for (let at = 0; at < scales.length; at++) {
+      const block = values.subarray(32 * at, 32 * at + 32);
+      const { scale, zero } = searchBlock4(block);
+      expect(zeroPoints[at]! - zero).toBe(0);
+      // Stored rounded to f16, or where that would be subnormal or infinite to f32.
+      expect(Math.abs(scales[at]! - scale)).toBeLessThanOrEqual(Math.max(Math.abs(scale) * 2 ** -11, 2 ** -150));
+      expect([...packed.subarray(16 * at, 16 * at + 16)]).toEqual(packBlock4(block, scales[at]!, zero));
     }
   });
 });
