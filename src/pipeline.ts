@@ -25,8 +25,9 @@ import { encodeTexts } from './text/umt5';
 import type { VaeWeights } from './vae/decoder';
 import { createVaeStream } from './vae/stream';
 import { chooseEncoder, type I420Frame, type VideoHost } from './video/encode';
-import { encodeMp4, MP4_CONTENT_TYPE } from './video/file';
+import { type EncodedVideo, encodeMp4, MP4_CONTENT_TYPE, saveMp4 } from './video/file';
 import { encoderCandidates } from './video/levels';
+import type { ByteSink } from './video/mp4';
 
 /** A model whose parts come when they are asked for. Whether they stay is the residency's business, not the pipeline's. */
 export interface Model {
@@ -82,6 +83,8 @@ export interface Host {
   checkpoint: Checkpoint;
   /** Bytes of GPU memory that a job may hold; Infinity if nobody has set a budget. */
   budgetBytes: number;
+  /** Opens the file that the caller wants the video in; absent when it is to be given back. */
+  openFile?(): Promise<ByteSink>;
   /** Milliseconds, any origin. */
   now(): number;
   /** A whole number from 0 to 2^32 - 1. */
@@ -129,7 +132,7 @@ export async function generate(
   try {
     const raw = options.rgb24 ? new RawFrames(plan) : undefined;
     meter.report('decode', 0, plan.shape.outputFrames);
-    const encoded = await clock.time('decodeMs', () => {
+    const encoded: EncodedVideo & { data?: ArrayBuffer } = await clock.time('decodeMs', async () => {
       const made = videoFrames(latents, plan, host, parts, raw); // I420, one by one
       const frames = options.checkOutput ? lookAt(made, plan.shape.outputFrames, host) : made;
       const encoding = {
@@ -138,10 +141,14 @@ export async function generate(
         frameCount: plan.shape.outputFrames,
         writeMode: plan.format.writeMode,
       };
-      return encodeMp4(frames, encoding, signal, (done) => meter.report('decode', done, plan.shape.outputFrames));
+      const onProgress = (done: number) => meter.report('decode', done, plan.shape.outputFrames);
+      const sink = await host.openFile?.();
+      return sink
+        ? saveMp4(frames, encoding, sink, signal, onProgress)
+        : encodeMp4(frames, encoding, signal, onProgress);
     });
     return {
-      mp4: encoded.data,
+      ...(encoded.data && { mp4: encoded.data }),
       codec: encoded.codecString,
       contentType: MP4_CONTENT_TYPE,
       fileName: `zoetrope-${resolved.seed}.mp4`,

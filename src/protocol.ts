@@ -85,7 +85,8 @@ export interface ModelInfo {
 
 /** What the engine gives back for a request. */
 export interface GeneratedVideo {
-  mp4: ArrayBuffer;
+  /** The file; absent when it was written to {@link JobOptions.saveTo}. */
+  mp4?: ArrayBuffer;
   /** E.g. `avc1.64000a`. */
   codec: string;
   contentType: 'video/mp4';
@@ -148,6 +149,8 @@ export interface JobOptions {
   previews: boolean;
   /** Give back the raw frames too. */
   rgb24: boolean;
+  /** Write the video to this file instead of giving it back. Default: give it back. */
+  saveTo?: FileSystemFileHandle;
   /** Look at the frames and refuse the video where they are flagged. Default false. */
   checkOutput?: boolean;
   /** Judges prompts behind the rules where the request asks for the checker. Its `url` is absolute. Default: none. */

@@ -1,5 +1,5 @@
 import { expose, transfer } from 'comlink';
-import { throwIfAborted, ZoetropeError } from '../src/errors';
+import { messageOf, throwIfAborted, ZoetropeError } from '../src/errors';
 import type { ExpansionEngine } from '../src/expansion/engine';
 import { type Gpu, requestGpu } from '../src/gpu/device';
 import { Ort } from '../src/gpu/ort';
@@ -27,6 +27,7 @@ import { type StoredPartCopy, useStoredPart } from '../src/store/parts';
 import { openModel, openPart, type VerifiedModel } from '../src/store/verified';
 import { chooseEncoder } from '../src/video/encode';
 import { encoderCandidates } from '../src/video/levels';
+import type { ByteSink } from '../src/video/mp4';
 import { keeping, onJobs, type Running } from './jobs';
 import { store } from './store';
 import { openStorage, sleep } from './store-host';
@@ -203,6 +204,19 @@ async function sessionAfter(losses: number, signal: AbortSignal): Promise<Sessio
   }
 }
 
+/** Throws `storage-unavailable` where the page was not given leave to write to the file. */
+async function openFile(handle: FileSystemFileHandle): Promise<ByteSink> {
+  try {
+    return await handle.createWritable();
+  } catch (cause) {
+    throw new ZoetropeError(
+      'storage-unavailable',
+      `The file "${handle.name}" cannot be written to: ${messageOf(cause)}. Ask the person for it with showSaveFilePicker().`,
+      { cause },
+    );
+  }
+}
+
 /** Runs a job until it is done, across lost devices and once across a device that ran out of memory. */
 async function runJob(request: Request, options: JobOptions, given: Report, signal: AbortSignal, running: Running) {
   const now = () => performance.now();
@@ -239,6 +253,7 @@ async function runJob(request: Request, options: JobOptions, given: Report, sign
         },
       },
       budgetBytes: budget,
+      ...(options.saveTo && { openFile: () => openFile(options.saveTo!) }),
       now,
       randomSeed: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
       signal: AbortSignal.any([signal, lost.signal]),
@@ -274,7 +289,8 @@ async function inLine(
   jobs.set(id, controller);
   try {
     const video = await inTurn(controller.signal, () => job(controller.signal));
-    return transfer(video, video.rgb24 ? [video.mp4, video.rgb24] : [video.mp4]);
+    const buffers = [video.mp4, video.rgb24].filter((buffer) => buffer !== undefined);
+    return transfer(video, buffers);
   } finally {
     jobs.delete(id);
   }

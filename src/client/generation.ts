@@ -37,6 +37,12 @@ export interface GenerateOptions {
   /** Also give back the raw RGB24 frames. Default false. */
   rgb24?: boolean;
   /**
+   * Write the video to this file, from `showSaveFilePicker()` or the origin's own file system; `video.blob` is then that file. With
+   * `video_write_mode: "fast"` it is a fragmented MP4 that grows while frames are made, so that no copy of it is in memory. What the
+   * file held before stays if the job does not end well. Default: the video is kept in memory.
+   */
+  saveTo?: FileSystemFileHandle;
+  /**
    * Look at eight frames and reject with `content-policy-violation` where they are flagged; an extra of ours, which needs the classifier's
    * files at `../frames-check/` of the model. Default false.
    */
@@ -88,7 +94,7 @@ export async function follow(
   options: GenerateOptions = {},
   start: (job: JobOptions, report: Report & ProxyMarked) => Promise<GeneratedVideo>,
 ): Promise<Generation> {
-  const { signal, onProgress, onPreview, onLog, rgb24 = false, checkOutput = false } = options;
+  const { signal, onProgress, onPreview, onLog, rgb24 = false, checkOutput = false, saveTo } = options;
   throwIfAborted(signal);
   const cancel = () => void engine.cancel(id).catch(() => undefined);
   signal?.addEventListener('abort', cancel, { once: true });
@@ -107,8 +113,9 @@ export async function follow(
       ...(languageModel && { languageModel: { ...languageModel, url: folderUrl(languageModel.url) } }),
     };
     const previews = onPreview !== undefined;
-    const made = await call(start({ id, previews, rgb24, checkOutput, ...expanders, ...models }, report));
-    const blob = new Blob([made.mp4], { type: made.contentType });
+    const file = saveTo && { saveTo };
+    const made = await call(start({ id, previews, rgb24, checkOutput, ...expanders, ...models, ...file }, report));
+    const blob = made.mp4 ? new Blob([made.mp4], { type: made.contentType }) : await saveTo!.getFile();
     return {
       video: {
         url: URL.createObjectURL(blob),

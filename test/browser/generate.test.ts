@@ -115,6 +115,28 @@ describe('a cold page', () => {
     expect(progress.at(-1)).toMatchObject({ stage: 'decode', done: 17, total: 17, fraction: 1 });
     expect(progress.filter(({ stage, done }) => stage === 'diffusion' && done === 8).length).toBeGreaterThan(0);
   });
+
+  it('writes a video straight into a file, in fragments, and leaves the file as it was when cancelled', async () => {
+    const seen = await page.evaluate(async (fields) => {
+      const folder = await navigator.storage.getDirectory();
+      const saveTo = await folder.getFileHandle('video.mp4', { create: true });
+      const wanted = { ...fields, num_inference_steps: 2, video_write_mode: 'fast', frames_per_second: 4 } as const;
+      const { video } = await opened.generate(wanted, { saveTo });
+      await fetch('/upload/saved', { method: 'PUT', body: await saveTo.getFile() });
+      const controller = new AbortController();
+      const onProgress = ({ stage, done }: { stage: string; done: number }) => {
+        if (stage === 'decode' && done > 0) controller.abort();
+      };
+      const { code } = await caught(opened.generate(wanted, { saveTo, onProgress, signal: controller.signal }));
+      return { size: video.file_size, type: video.content_type, code, after: (await saveTo.getFile()).size };
+    }, request);
+    const saved = chromium.take('saved');
+    expect(seen).toEqual({ size: saved.length, type: 'video/mp4', code: 'aborted', after: saved.length });
+    expect(Buffer.from(saved).includes('moof')).toBe(true);
+    const { packets } = await readMovie(saved);
+    expect(packets.map(({ timestamp }) => timestamp)).toEqual(Array.from({ length: 17 }, (_, i) => i / 4));
+    expect(packets.filter(({ type }) => type === 'key').length).toBeGreaterThan(3); // one for each second
+  });
 });
 
 describe('a browser without JSPI', () => {

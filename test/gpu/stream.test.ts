@@ -5,8 +5,12 @@ import type { RifeWeights } from '../../src/interpolate/rife-weights';
 import { videoFrames } from '../../src/pipeline';
 import { type VideoShape, videoShape } from '../../src/shape';
 import { loadVae, type VaeWeights } from '../../src/vae/decoder';
+import { chooseEncoder } from '../../src/video/encode';
+import { saveMp4 } from '../../src/video/file';
+import { encoderCandidates } from '../../src/video/levels';
 import { openTestGpu, type TestGpu } from '../harness/dawn';
 import { seededFloats } from '../harness/near';
+import { replayHost } from '../harness/replay';
 import { shippedRife } from '../harness/rife';
 import { TINY_VAE, tinySource, tinyVaeTensors } from '../harness/tiny-vae';
 
@@ -55,12 +59,15 @@ function framesOf(latents: GpuTensor, shape: VideoShape, signal = new AbortContr
   return videoFrames(latents, { shape, vaeTile: null, interpolator: 'rife' }, { gpu, signal }, parts);
 }
 
-/** Streams a clip, and lists what happened: a latent frame decoded, a picture taken. `peakBytes` is beyond weights and latents. */
+/**
+ * Streams a clip through the encoder into a file, and lists what happened: a latent frame decoded, a picture taken, its chunk there, bytes
+ * in the file. `peakBytes` is beyond weights and latents.
+ */
 async function stream(frames: number) {
   const { memory } = test.gpu;
   const shape = shapeOf(frames, 1);
   using latents = latentsOf(shape);
-  const events: ('decoded' | 'picture')[] = [];
+  const events: ('decoded' | 'picture' | 'chunk' | 'bytes')[] = [];
   const tensor = memory.tensor.bind(memory);
   const spy = vi.spyOn(memory, 'tensor').mockImplementation((label, type, dimensions) => {
     if (label === 'rgb') events.push('decoded');
@@ -68,7 +75,27 @@ async function stream(frames: number) {
   });
   const before = memory.liveBytes;
   memory.resetPeak();
-  for await (const _ of framesOf(latents, shape)) events.push('picture');
+  async function* pictures() {
+    for await (const frame of framesOf(latents, shape)) {
+      events.push('picture');
+      yield frame;
+    }
+  }
+  const format = {
+    width: shape.width,
+    height: shape.height,
+    framesPerSecond: 16,
+    quality: 'high',
+    writeMode: 'fast',
+  } as const;
+  const settings = await chooseEncoder(replayHost, encoderCandidates(format));
+  const options = { host: replayHost, settings, frameCount: shape.outputFrames, writeMode: 'fast' } as const;
+  const file = {
+    write: async () => void events.push('bytes'),
+    close: async () => undefined,
+    abort: async () => undefined,
+  };
+  await saveMp4(pictures(), options, file, undefined, () => events.push('chunk'));
   spy.mockRestore();
   expect(memory.liveBytes).toBe(before);
   return { shape, events, peakBytes: memory.peakBytes - before };
@@ -85,8 +112,13 @@ it('takes no more memory for a clip seven times as long, and gives pictures betw
       'decoded',
       ...Array.from({ length: t === 0 ? 1 : 8 }, () => 'picture'),
     ]).flat();
-    expect(events).toEqual(expected);
+    expect(events.filter((event) => event === 'decoded' || event === 'picture')).toEqual(expected);
     expect(events.filter((event) => event === 'picture')).toHaveLength(shape.outputFrames);
+    expect(events.filter((event) => event === 'chunk')).toHaveLength(shape.outputFrames);
+    const placesOf = (event: (typeof events)[number]) => events.flatMap((other, at) => (other === event ? [at] : []));
+    expect(placesOf('chunk')[0]).toBeLessThan(placesOf('decoded')[1]!);
+    // The file's header comes first of all, then fragments.
+    expect(placesOf('bytes')[1]).toBeLessThan(placesOf('decoded').at(-1)!);
   }
 });
 

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { BufferSource, EncodedPacketSink, Input, MP4 } from 'mediabunny';
 import { describe, expect, it } from 'vitest';
 import type { GpuTensor } from '../../src/gpu/memory';
@@ -7,9 +6,10 @@ import { retime, timesBetween } from '../../src/interpolate/retime';
 import type { Sizes } from '../../src/manifest';
 import { resolveRequest } from '../../src/request';
 import { videoShape } from '../../src/shape';
-import { chooseEncoder, type I420Frame, i420Bytes, type VideoHost } from '../../src/video/encode';
+import { chooseEncoder, type I420Frame, i420Bytes } from '../../src/video/encode';
 import { encodeMp4 } from '../../src/video/file';
 import { encoderCandidates } from '../../src/video/levels';
+import { replayHost } from '../harness/replay';
 
 /** A frame that holds the time it stands for, counted in given frames. */
 const frameAt = (time: number): RgbFrame => ({ rgb: { time } as unknown as GpuTensor, frame: 0 });
@@ -130,45 +130,6 @@ describe('retime', () => {
   );
 });
 
-const golden = JSON.parse(readFileSync(new URL('../golden/avc-64x64.json', import.meta.url), 'utf8'));
-const bytes = (base64: string) => new Uint8Array(Buffer.from(base64, 'base64'));
-const chunks = golden.chunks.map(({ data }: { data: string }) => bytes(data)) as Uint8Array[];
-
-/** WebCodecs that gives a canned chunk for each frame. */
-const host = {
-  VideoFrame: class {
-    constructor(
-      _: Uint8Array,
-      readonly init: VideoFrameBufferInit,
-    ) {}
-    close(): void {}
-  },
-  VideoEncoder: class extends EventTarget {
-    static isConfigSupported = async () => ({ supported: true });
-    state = 'unconfigured';
-    encodeQueueSize = 0;
-    private count = 0;
-    constructor(private readonly init: VideoEncoderInit) {
-      super();
-    }
-    configure(): void {}
-    encode({ init }: { init: VideoFrameBufferInit }, { keyFrame }: { keyFrame: boolean }): void {
-      const data = keyFrame ? chunks[0]! : chunks[1]!;
-      const chunk = {
-        type: keyFrame ? 'key' : 'delta',
-        timestamp: init.timestamp,
-        duration: init.duration,
-        byteLength: data.byteLength,
-        copyTo: (target: Uint8Array) => target.set(data),
-      };
-      const decoderConfig = { ...golden.decoderConfig, description: bytes(golden.decoderConfig.description) };
-      this.init.output(chunk as never, this.count++ === 0 ? { decoderConfig } : undefined);
-    }
-    async flush(): Promise<void> {}
-    close(): void {}
-  },
-} as unknown as VideoHost;
-
 const square: Record<'16:9' | '9:16' | '1:1', [number, number]> = {
   '16:9': [64, 64],
   '9:16': [64, 64],
@@ -191,14 +152,14 @@ async function makeFile(fields: {
   );
   const { width, height, frames, interpolatedFrames, outputFrames, outputFramesPerSecond: framesPerSecond } = shape;
   const format = { width, height, framesPerSecond, quality: 'high', writeMode: 'balanced' } as const;
-  const settings = await chooseEncoder(host, encoderCandidates(format));
+  const settings = await chooseEncoder(replayHost, encoderCandidates(format));
   const { interpolator } = fakeInterpolator();
   const decoded = clip(frames);
   const retimed = interpolatedFrames > 0 ? retime(decoded, interpolator, interpolatedFrames) : decoded;
   async function* pictures(): AsyncGenerator<I420Frame> {
     for await (const _ of retimed) yield { data: new Uint8Array(i420Bytes(width, height)), width, height };
   }
-  const options = { host, settings, frameCount: outputFrames, writeMode: 'balanced' } as const;
+  const options = { host: replayHost, settings, frameCount: outputFrames, writeMode: 'balanced' } as const;
   return (await encodeMp4(pictures(), options)).data;
 }
 

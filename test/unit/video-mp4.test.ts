@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { BufferSource, EncodedPacketSink, Input, MP4 } from 'mediabunny';
 import { describe, expect, it } from 'vitest';
-import type { VideoHost } from '../../src/video/encode';
-import { encodeMp4 } from '../../src/video/file';
+import { ZoetropeError } from '../../src/errors';
+import type { I420Frame } from '../../src/video/encode';
+import { encodeMp4, saveMp4 } from '../../src/video/file';
 import { type EncoderSettings, encoderCandidates, timestampMicroseconds, type WriteMode } from '../../src/video/levels';
-import { createMp4Writer } from '../../src/video/mp4';
+import { type ByteSink, createMp4Writer } from '../../src/video/mp4';
+import { replayHost } from '../harness/replay';
 
 interface Golden {
   framesPerSecond: number;
@@ -172,45 +174,45 @@ describe('createMp4Writer', () => {
   });
 });
 
-describe('encodeMp4', () => {
-  /** An encoder that answers with the canned chunks. */
-  class Replay extends EventTarget {
-    state: CodecState = 'unconfigured';
-    encodeQueueSize = 0;
-    private next = 0;
-    constructor(private readonly init: VideoEncoderInit) {
-      super();
-    }
-    configure(): void {
-      this.state = 'configured';
-    }
-    encode(): void {
-      const metadata = this.next === 0 ? { decoderConfig: decoderConfig() } : {};
-      this.init.output(chunk(this.next++, golden.framesPerSecond), metadata);
-    }
-    async flush(): Promise<void> {}
-    close(): void {
-      this.state = 'closed';
-    }
-  }
-  const host = {
-    VideoEncoder: Replay,
-    VideoFrame: class {
-      close() {}
-    },
-  } as unknown as VideoHost;
+/** As many pictures as there are canned chunks. */
+async function* frames(): AsyncGenerator<I420Frame> {
+  for (const _ of golden.chunks) yield { width: 64, height: 64, data: new Uint8Array((64 * 64 * 3) / 2) };
+}
 
+/** Three key frames. */
+const options = (writeMode: WriteMode) => ({
+  host: replayHost,
+  settings: { ...settingsFor(16), keyFrameEvery: 8 },
+  frameCount: 17,
+  writeMode,
+});
+
+/** A file that keeps what it is given; `room` bytes of it. */
+class FakeFile implements ByteSink {
+  readonly bytes: number[] = [];
+  readonly calls: string[] = [];
+  constructor(private readonly room = Number.POSITIVE_INFINITY) {}
+  async write(data: FileSystemWriteChunkType): Promise<void> {
+    this.calls.push('write');
+    const { data: part, position } = data instanceof ArrayBuffer ? { data, position: 0 } : (data as WriteParams);
+    const bytes = new Uint8Array(part as ArrayBuffer);
+    if (position! + bytes.length > this.room) throw new DOMException('No space left.', 'QuotaExceededError');
+    bytes.forEach((byte, i) => {
+      this.bytes[position! + i] = byte;
+    });
+  }
+  async close(): Promise<void> {
+    this.calls.push('close');
+  }
+  async abort(): Promise<void> {
+    this.calls.push('abort');
+  }
+}
+
+describe('encodeMp4', () => {
   it('says what is in the file it made', async () => {
-    async function* frames() {
-      for (const _ of golden.chunks) yield { width: 64, height: 64, data: new Uint8Array((64 * 64 * 3) / 2) };
-    }
     const progress: number[] = [];
-    const video = await encodeMp4(
-      frames(),
-      { host, settings: settingsFor(16), frameCount: 17, writeMode: 'balanced' },
-      undefined,
-      (encoded) => progress.push(encoded),
-    );
+    const video = await encodeMp4(frames(), options('balanced'), undefined, (encoded) => progress.push(encoded));
     expect(video).toMatchObject({
       codec: 'avc',
       codecString: golden.decoderConfig.codec,
@@ -224,5 +226,46 @@ describe('encodeMp4', () => {
     const { packets, duration } = await read(video.data);
     expect(packets).toHaveLength(17);
     expect(duration).toBe(video.durationSeconds);
+  });
+});
+
+describe('saveMp4', () => {
+  it('writes fragments while frames come with fast, and the same chunks with every mode', async () => {
+    const first = await read((await encodeMp4(frames(), options('balanced'))).data);
+    for (const mode of ['fast', 'balanced', 'small'] as const) {
+      const file = new FakeFile();
+      const seen: number[] = [];
+      const video = await saveMp4(frames(), options(mode), file, undefined, () => seen.push(file.bytes.length));
+      const written = new Uint8Array(file.bytes).buffer;
+      const fragmented = ['ftyp', 'moov', ...Array(3).fill(['moof', 'mdat']).flat(), 'mfra'];
+      expect(boxes(written)).toEqual(mode === 'fast' ? fragmented : ['ftyp', 'moov', 'mdat']);
+      expect(seen.at(-1)! > 0, 'written before the end').toBe(mode === 'fast');
+      expect(file.calls.at(-1)).toBe('close');
+      expect(video).toMatchObject({ frames: 17, framesPerSecond: 16, codecString: golden.decoderConfig.codec });
+      const { packets } = await read(written);
+      expect(packets.map(({ data, timestamp, type }) => [data, timestamp, type])).toEqual(
+        first.packets.map(({ data, timestamp, type }) => [data, timestamp, type]),
+      );
+    }
+  });
+
+  it('gives the file up when the job is cancelled, the frames fail or the disk is full', async () => {
+    const controller = new AbortController();
+    const cancelled = new FakeFile();
+    const cancelling = saveMp4(frames(), options('fast'), cancelled, controller.signal, () => controller.abort());
+    await expect(cancelling).rejects.toMatchObject({ code: 'aborted' });
+    async function* failing(): AsyncGenerator<I420Frame> {
+      yield* [];
+      throw new ZoetropeError('device-lost', 'Gone.');
+    }
+    const broken = new FakeFile();
+    await expect(saveMp4(failing(), options('fast'), broken)).rejects.toMatchObject({ code: 'device-lost' });
+    for (const mode of ['fast', 'small'] as const) {
+      const full = new FakeFile(900);
+      await expect(saveMp4(frames(), options(mode), full)).rejects.toMatchObject({ code: 'storage-full' });
+      expect(full.calls.at(-1)).toBe('abort');
+      expect(full.calls).not.toContain('close');
+    }
+    expect([cancelled.calls.at(-1), broken.calls.at(-1)]).toEqual(['abort', 'abort']);
   });
 });
