@@ -10,6 +10,7 @@ import {
   type LanguageModel,
   type MemoryUse,
   type ModelInfo,
+  type PlanReport,
   type TextClassifier,
   type WorkerSide,
 } from './protocol';
@@ -33,6 +34,9 @@ export type {
   LogEntry,
   MemoryUse,
   ModelInfo,
+  PlannedSize,
+  PlannedStage,
+  PlanReport,
   Preview,
   Progress,
   Stage,
@@ -61,9 +65,10 @@ export interface LoadOptions {
    */
   parts?: string;
   /**
-   * Bytes that a job may hold on the GPU in our own buffers, above 0; ONNX Runtime's scratch memory comes on top. Where the whole
-   * model does not fit, networks take turns or are streamed block by block; a request that does not fit even so is refused
-   * with `out-of-memory`. Default: no bound, since WebGPU does not tell how much there is.
+   * Bytes that a job may hold on the GPU, above 0; Infinity for no bound. Where the whole model does not fit, networks take turns or
+   * are streamed block by block, and further measures are taken; a request that does not fit even so is refused with
+   * `out-of-memory`, before anything is downloaded for it. Default: 8 GB, or 70 % of the machine's memory where the browser tells that
+   * it has less than 8 GiB, since WebGPU does not tell what the GPU has.
    */
   memoryBudgetBytes?: number;
   /** Rewrites prompts where a request says `enable_prompt_expansion`. Default: none of yours. */
@@ -86,6 +91,11 @@ export interface Zoetrope {
    * job goes on; after a crash of the tab it is among {@link jobs}.
    */
   generate(request: Request, options?: GenerateOptions): Promise<Generation>;
+  /**
+   * What a request would take in GPU memory and time, and how it would be held, or why it is refused and what fits. Nothing is
+   * downloaded for it. The first call measures the device for about a second. Throws `bad-request` and `missing-component`.
+   */
+  plan(request: Request): Promise<PlanReport>;
   /** Videos that are not finished, of all tabs of this site: those that were interrupted, and those that wait in line. */
   readonly jobs: Jobs;
   /** GPU buffers in bytes, now and at their highest. */
@@ -100,19 +110,19 @@ carryErrors();
 
 /**
  * Opens a model folder in a new worker. Throws `unsupported-device` without WebGPU, `unsupported-codec` without a video
- * encoder, `unreadable-source`, `corrupt-data` or `bad-checkpoint` when the folder is not usable.
+ * encoder, `unreadable-source`, `corrupt-data` or `bad-checkpoint` when the folder is not usable, `out-of-memory` where no request fits.
  */
 export async function load({
   model,
   parts,
-  memoryBudgetBytes = Number.POSITIVE_INFINITY,
+  memoryBudgetBytes,
   expandPrompt,
   expansion = EXPANSION_ORDER,
   textClassifier,
   languageModel,
   worker = startWorker(),
 }: LoadOptions): Promise<Zoetrope> {
-  if (!(memoryBudgetBytes > 0)) {
+  if (memoryBudgetBytes !== undefined && !(memoryBudgetBytes > 0)) {
     throw new ZoetropeError('bad-request', `memoryBudgetBytes is a number above 0, got ${memoryBudgetBytes}.`);
   }
   const engine = wrap<WorkerSide>(worker);
@@ -121,7 +131,7 @@ export async function load({
   const call = <T>(pending: Promise<T>): Promise<T> => Promise.race([pending, death.promise]);
   try {
     const address = new URL(model, document.baseURI).href;
-    const info = await call(engine.open(address, memoryBudgetBytes, partsUrl(address, parts)));
+    const info = await call(engine.open(address, memoryBudgetBytes ?? null, partsUrl(address, parts)));
     const prompts = { expansion, expandPrompt, textClassifier, languageModel };
     return {
       model: info,
@@ -131,6 +141,7 @@ export async function load({
           engine.generate(checked, job, report),
         );
       },
+      plan: async (request) => call(engine.plan(parseRequest(request))),
       jobs: createJobs(engine, call, info, (id, options) =>
         follow(engine, call, prompts, id, options, (job, report) => engine.resume(job, report)),
       ),

@@ -15,6 +15,8 @@ import { retime } from './interpolate/retime';
 import type { Manifest, TensorSource } from './manifest';
 import { type Plan, planVideo } from './plan';
 import { accelerationMessage } from './plan/acceleration';
+import { deviceBudget } from './plan/device';
+import type { Pace } from './plan/pace';
 import { ProgressMeter, StageClock } from './progress';
 import type { GeneratedVideo, JobOptions, Report } from './protocol';
 import { type AvailableParts, type Request, type ResolvedRequest, resolveRequest } from './request';
@@ -81,10 +83,12 @@ export interface Host {
   /** Engines of prompt expansion in the order of asking. */
   expansion: readonly ExpansionEngine[];
   checkpoint: Checkpoint;
-  /** Bytes of GPU memory that a job may hold; Infinity if nobody has set a budget. */
+  /** Bytes of GPU memory that a job may hold; Infinity for no bound. */
   budgetBytes: number;
   /** Opens the file that the caller wants the video in; absent when it is to be given back. */
   openFile?(): Promise<ByteSink>;
+  /** How fast the device is; absent where nobody has measured. */
+  pace?: Pace | undefined;
   /** Milliseconds, any origin. */
   now(): number;
   /** A whole number from 0 to 2^32 - 1. */
@@ -101,10 +105,7 @@ export async function generate(
 ): Promise<GeneratedVideo> {
   const { gpu, signal, checkpoint } = host;
   const { request: resolved, prompt } = checkpoint.decided ?? (await decide(request, host, report));
-  const { device, f16, cpu } = gpu;
-  const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
-  const limits = { maxBufferSize, maxStorageBufferBindingSize, f16, cpu, budgetBytes: host.budgetBytes };
-  const plan = planVideo(resolved, host.model.manifest, limits);
+  const plan = planFor(resolved, host);
   const acceleration = accelerationMessage(plan.evaluations);
   if (acceleration) report.log({ level: 'info', message: acceleration });
   host.model.arrange(plan.weights);
@@ -187,10 +188,16 @@ class Parts {
   }
 }
 
+/** How the request is carried out on the host's device. Throws `out-of-memory` where it does not fit. */
+function planFor(request: ResolvedRequest, { gpu, model, budgetBytes, pace }: Host): Plan {
+  return planVideo(request, model.manifest, deviceBudget(gpu, budgetBytes, pace));
+}
+
 /** Settles what the request leaves open, and the prompt, and keeps both. */
 async function decide(request: Request, host: Host, report: Report): Promise<Decided> {
   const resolved = resolveRequest(request, host.available, host.randomSeed);
   for (const message of resolutionLog(request, resolved)) report.log({ level: 'info', message });
+  planFor(resolved, host); // refuses what does not fit before anything is fetched for it
   const prompt = await preparePrompt(resolved, host, report); // checked and expanded, where the request asks for it
   await host.checkpoint.decide({ request: resolved, prompt });
   return { request: resolved, prompt };

@@ -245,10 +245,13 @@ export interface Engine {
   /**
    * Opens a model and checks device and encoder; weights are loaded by the first job.
    * @param modelUrl of its folder, or `stored:<id>`.
-   * @param memoryBudgetBytes what a job may hold on the GPU; Infinity for no bound.
+   * @param memoryBudgetBytes what a job may hold on the GPU; Infinity for no bound, null for an estimate. Throws `out-of-memory`
+   *   where no request of the model fits.
    * @param partsUrl of the folder that holds the optional parts' folders.
    */
-  open(modelUrl: string, memoryBudgetBytes: number, partsUrl: string): Promise<ModelInfo>;
+  open(modelUrl: string, memoryBudgetBytes: number | null, partsUrl: string): Promise<ModelInfo>;
+  /** What a request would take, before anything is downloaded for it. */
+  plan(request: Request): Promise<PlanReport>;
   /** Makes a video. One job runs at a time; later ones wait. What it takes to go on after a crash is kept until it ends. */
   generate(request: Request, options: JobOptions, report: Report): Promise<GeneratedVideo>;
   /** Runs the kept job that `options.id` names, from the last step that was kept. */

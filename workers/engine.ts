@@ -6,6 +6,9 @@ import { Ort } from '../src/gpu/ort';
 import { type OptionalParts, residentModel } from '../src/model';
 import type { PartName } from '../src/part';
 import { generate, type Host, type Model } from '../src/pipeline';
+import { planVideo, type Refusal } from '../src/plan';
+import { deviceBudget, estimateBudget } from '../src/plan/device';
+import type { Pace } from '../src/plan/pace';
 import {
   carryErrors,
   type GeneratedVideo,
@@ -17,7 +20,7 @@ import {
   type WorkerSide,
 } from '../src/protocol';
 import { keep, recovering, type Seen, steadyReport } from '../src/recovery';
-import type { AvailableParts, Request } from '../src/request';
+import { type AvailableParts, type Request, resolveRequest } from '../src/request';
 import type { TextChecker } from '../src/safety/checker';
 import { type ModelCopy, openCopy, openStored, storedId } from '../src/store/copy';
 import type { StoreHost } from '../src/store/disk';
@@ -104,6 +107,37 @@ function currentSession(): Promise<Session> {
     throw error;
   });
   return session;
+}
+
+/** How fast devices are, by their names: a device that was lost comes back with the same name. */
+const paces = new Map<string, Pace>();
+
+/** Measures a device once. The caller sees to it that nothing else runs on it. */
+async function paceOf({ gpu, ort }: Session): Promise<Pace> {
+  const known = paces.get(gpu.name);
+  if (known) return known;
+  const { measurePace } = await import('../src/probe');
+  const pace = await measurePace(gpu, ort, () => performance.now());
+  paces.set(gpu.name, pace);
+  return pace;
+}
+
+/** Refuses a model none of whose requests fits. Throws `out-of-memory`. */
+function requireRoom({ manifest }: VerifiedModel, gpu: Gpu): void {
+  const nothing = { film: false, rife: false, promptExpansion: false, safetyChecker: false };
+  const least = { prompt: '', num_frames: 17, resolution: '480p', guidance_scale: 1, guidance_scale_2: 1 } as const;
+  try {
+    planVideo(
+      resolveRequest(least, nothing, () => 0),
+      manifest,
+      deviceBudget(gpu, budgetBytes, undefined),
+    );
+  } catch (error) {
+    // Another shape of picture may still fit.
+    const [problem] = error instanceof ZoetropeError ? error.detail : [];
+    if ((problem?.ctx as Refusal | undefined)?.nearest) return;
+    throw error;
+  }
 }
 
 async function startSession(): Promise<Session> {
@@ -254,6 +288,8 @@ async function runJob(request: Request, options: JobOptions, given: Report, sign
       },
       budgetBytes: budget,
       ...(options.saveTo && { openFile: () => openFile(options.saveTo!) }),
+      // On CPU drivers work is bounded without it.
+      pace: gpu.cpu ? paces.get(gpu.name) : await paceOf(session),
       now,
       randomSeed: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
       signal: AbortSignal.any([signal, lost.signal]),
@@ -315,7 +351,8 @@ const engine: WorkerSide = {
   jobs: jobList,
 
   async open(modelUrl, memoryBudgetBytes, partsUrl) {
-    budgetBytes = memoryBudgetBytes;
+    const { deviceMemory } = navigator as Navigator & { deviceMemory?: number };
+    budgetBytes = memoryBudgetBytes ?? estimateBudget(deviceMemory);
     copy?.release();
     copy = undefined;
     const storage = await openStorage();
@@ -334,7 +371,18 @@ const engine: WorkerSide = {
     model = opened;
     modelAddress = id !== undefined || modelUrl.endsWith('/') ? modelUrl : `${modelUrl}/`;
     const { gpu } = await currentSession();
+    requireRoom(opened, gpu);
     return modelInfo(opened, gpu);
+  },
+
+  async plan(request) {
+    const resolved = resolveRequest(request, availableParts(), () => 0);
+    const current = await currentSession();
+    const measure = () => inTurn(new AbortController().signal, () => paceOf(current));
+    // A job that runs is not waited for, and would be measured along.
+    const pace = paces.get(current.gpu.name) ?? (jobs.size > 0 ? undefined : await measure());
+    const { reportPlan } = await import('../src/plan/report');
+    return reportPlan(resolved, openedModel().manifest, deviceBudget(current.gpu, budgetBytes, pace), 'on this GPU');
   },
 
   generate: (request, options, report) =>

@@ -1,3 +1,4 @@
+import type { Gpu } from '../gpu/device';
 import type { Pace } from './pace';
 
 /** What the plan has to know of a device. */
@@ -18,6 +19,12 @@ export interface DeviceLimits {
 export interface DeviceBudget extends DeviceLimits {
   /** Bytes of GPU memory that a job may take; Infinity for no bound. */
   budgetBytes: number;
+}
+
+/** What the plan has to know of a device that is there. */
+export function deviceBudget({ device, f16, cpu }: Gpu, budgetBytes: number, pace: Pace | undefined): DeviceBudget {
+  const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
+  return { maxStorageBufferBindingSize, maxBufferSize, f16, cpu, budgetBytes, pace };
 }
 
 /** Limits that every WebGPU device has (WebGPU specification, "limits", default values). */

@@ -1,14 +1,9 @@
 import type { PlannedStage, PlanReport } from '../protocol';
+import { bytesText } from './nearest';
 
 /** A plan in words. */
 
 type Told = Omit<PlanReport, 'summary' | 'explanation'>;
-
-/** `9.8 GB`, with one digit behind the point from a gigabyte on. */
-function bytesText(bytes: number): string {
-  if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(1)} GB`;
-  return bytes >= 1e6 ? `${Math.round(bytes / 1e6)} MB` : `${Math.max(1, Math.round(bytes / 1e3))} kB`;
-}
 
 /** `22 minutes`: as exact as an estimate is. */
 export function durationText(seconds: number): string {

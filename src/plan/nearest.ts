@@ -72,7 +72,7 @@ export function refusal(
   const why =
     needsBytes === null
       ? `${named(request)} has tensors that exceed what this device binds at once.`
-      : `${named(request)} needs ${gigabytes(needsBytes)} of GPU memory at least, the budget is ${gigabytes(budgetBytes)}.`;
+      : `${named(request)} needs ${bytesText(needsBytes, Math.ceil)} of GPU memory at least, the budget is ${bytesText(budgetBytes, Math.floor)}.`;
   const way = nearest ? ` ${named(nearest)} fits.` : ' No other size of this model fits either.';
   const more = needsBytes === null ? '' : ' Use that, or a larger budget.';
   const { resolution, num_frames, interpolator_model, aspect_ratio } = nearest ?? request;
@@ -100,6 +100,8 @@ export function named({
   return `${resolution} ${aspect_ratio} with ${num_frames} frames${between}`;
 }
 
-function gigabytes(bytes: number): string {
-  return `${(bytes / 1e9).toFixed(2)} GB`;
+/** `9.8 GB`: one digit behind the point from a gigabyte on. @param round to the next digit, up for what is needed. */
+export function bytesText(bytes: number, round: (value: number) => number = Math.round): string {
+  if (bytes >= 1e9) return `${(round(bytes / 1e8) / 10).toFixed(1)} GB`;
+  return bytes >= 1e6 ? `${round(bytes / 1e6)} MB` : `${Math.max(1, round(bytes / 1e3))} kB`;
 }

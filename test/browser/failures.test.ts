@@ -118,11 +118,17 @@ describe('the engine', () => {
     expect(bytes).toBeLessThan(16e6);
     expect(peak).toBeGreaterThan(16e6);
     const refused = await page.evaluate(async (request) => {
-      opened.close();
-      globalThis.opened = await zoetrope.load({ model: '/models/demo/', memoryBudgetBytes: 5e6 });
-      return caught(opened.generate(request));
+      const long = { ...request, num_frames: 121, aspect_ratio: '16:9' } as const;
+      return { error: await caught(opened.generate(long)), report: await opened.plan(long) };
     }, QUICK);
-    expect(refused.code).toBe('out-of-memory');
+    expect(refused.error.code).toBe('out-of-memory');
+    expect(refused.report).toMatchObject({ fits: false, budgetBytes: 16e6, summary: refused.error.message });
+    expect(refused.report.refused!.nearest).not.toBeNull();
+    const tiny = await page.evaluate(() => {
+      opened.close();
+      return caught(zoetrope.load({ model: '/models/demo/', memoryBudgetBytes: 5e6 }));
+    });
+    expect(tiny).toMatchObject({ code: 'out-of-memory', message: expect.stringContaining('No other size') });
     await page.evaluate(() => opened.close());
   });
 

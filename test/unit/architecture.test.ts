@@ -15,7 +15,7 @@ const BRACKETS = [
   ['src/text', 'src/diffusion', 'src/vae', 'src/interpolate', 'src/video', 'src/safety', 'src/expansion'],
   ['src/plan'],
   ['src/import'],
-  ['src/progress'],
+  ['src/progress', 'src/probe'],
   ['src/pipeline', 'src/fal'],
   ['src/model', 'src/recovery'],
   ['workers'],

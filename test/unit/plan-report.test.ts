@@ -43,12 +43,12 @@ describe('zoetrope plan', () => {
 
   it('refuses with the nearest request that fits and the least budget that would do', async () => {
     const long = { ...request, num_frames: 121 };
-    const { fits, refused, summary } = await runPlan(long, { model: 'a14b', budget: '6GB' });
+    const { fits, refused, summary } = await runPlan(long, { model: 'a14b', budget: '5GB' });
     expect(fits).toBe(false);
     expect(summary).toBe(refused!.message);
     const { nearest, needsBytes } = refused!;
     expect(nearest).toMatchObject({ num_frames: 121, aspect_ratio: '16:9' });
-    expect((await runPlan({ ...long, ...nearest }, { model: 'a14b', budget: '6GB' })).fits).toBe(true);
+    expect((await runPlan({ ...long, ...nearest }, { model: 'a14b', budget: '5GB' })).fits).toBe(true);
     expect((await runPlan(long, { model: 'a14b', budget: `${needsBytes}` })).fits).toBe(true);
     expect((await runPlan(long, { model: 'a14b', budget: `${needsBytes! - 1}` })).fits).toBe(false);
   });
