@@ -72,6 +72,8 @@ export interface ByteSource {
    * for.
    */
   read(begin: number, end: number): Promise<Uint8Array>;
+  /** Fills the buffer from byte `begin` on, without making another one; throws as {@link read}. Absent where that saves nothing. */
+  readInto?(begin: number, buffer: Uint8Array): Promise<void>;
 }
 
 /** Files by relative path with `/` separators. `open` throws `unreadable-source` when there is no such file. */
@@ -83,7 +85,19 @@ export interface Folder {
 export interface TensorSource {
   readonly entries: ReadonlyMap<string, TensorEntry>;
   read(name: string): Promise<Uint8Array>;
+  /**
+   * Hands bytes `begin` to `end` (exclusive) of a tensor on in order, without ever holding a tensor. Absent where the whole is held
+   * anyway.
+   */
+  scan?(name: string, begin: number, end: number, sink: TensorSink): Promise<void>;
 }
+
+/**
+ * Takes part of a tensor.
+ * @param offset of the part, counted from where the scan begins; a multiple of 16.
+ * @param bytes good until it returns.
+ */
+export type TensorSink = (offset: number, bytes: Uint8Array) => void;
 
 /** A {@link TensorSource} that also gives parts of a tensor, for embedding rows and for matrices too large to hold. */
 export interface RangedTensorSource extends TensorSource {

@@ -1,13 +1,16 @@
 import { throwIfAborted, ZoetropeError } from '../errors';
 import { decodeFloats, isFloatDtype } from '../floats';
 import {
+  DTYPE_BYTES,
   type MatrixStorage,
   matrixStorage,
   partName,
   QUANT_BLOCK,
   SCALES_SUFFIX,
   type TensorEntry,
+  type TensorSink,
   type TensorSource,
+  tensorBytes,
   ZERO_POINTS_SUFFIX,
 } from '../manifest';
 import type { Gpu } from './device';
@@ -27,7 +30,8 @@ export class Weights implements Disposable {
   ) {}
 
   /**
-   * Reads and uploads tensors one by one, so that no more than one is in the heap. Frees what it made when it throws.
+   * Reads and uploads tensors one by one, slice by slice where the source can, so that no more than a slice is in the heap. Frees
+   * what it made when it throws.
    * @param options.names default: every tensor of the source.
    * @param options.maxBindingBytes a matrix larger than this is split by rows. Default: what the device binds.
    */
@@ -45,8 +49,7 @@ export class Weights implements Disposable {
         const entry = source.entries.get(name);
         if (!entry)
           throw new ZoetropeError('bad-checkpoint', `Tensor "${name}" is missing. Import the checkpoint again.`);
-        const bytes = await source.read(name);
-        weights.add(name, entry, bytes);
+        await weights.add(name, entry, source);
       }
       return weights;
     } catch (error) {
@@ -76,7 +79,7 @@ export class Weights implements Disposable {
     try {
       for (const [name, entry] of source.entries) {
         throwIfAborted(signal);
-        this.add(name, entry, await source.read(name), before);
+        await this.add(name, entry, source, before);
       }
     } finally {
       for (const tensor of before.values()) tensor[Symbol.dispose]();
@@ -94,30 +97,45 @@ export class Weights implements Disposable {
   }
 
   /** Puts a tensor on the GPU, a large matrix in parts and its scales and zero points along with it. Takes buffers from `old`. */
-  private add(name: string, entry: TensorEntry, bytes: Uint8Array, old?: Map<string, GpuTensor>): void {
+  private async add(
+    name: string,
+    entry: TensorEntry,
+    source: TensorSource,
+    old?: Map<string, GpuTensor>,
+  ): Promise<void> {
     const suffix = [SCALES_SUFFIX, ZERO_POINTS_SUFFIX].find((end) => name.endsWith(end)) ?? '';
     const owner = name.slice(0, name.length - suffix.length);
     const parts = partRows(this.entries.get(owner) ?? entry, this.maxBindingBytes);
-    const rowBytes = bytes.byteLength / entry.shape[0]!;
+    const rowBytes = tensorBytes(entry) / entry.shape[0]!;
+    const whole = source.scan ? undefined : await source.read(name);
     let begin = 0;
-    parts.forEach((rows, index) => {
-      const whole = parts.length === 1;
-      const part = whole ? name : partName(owner, index) + suffix;
-      const slice = whole ? bytes : bytes.subarray(begin * rowBytes, (begin + rows) * rowBytes);
-      this.put(part, { ...entry, shape: [rows, ...entry.shape.slice(1)] }, slice, old);
-      begin += rows;
-    });
+    for (const [index, rows] of parts.entries()) {
+      const part = parts.length === 1 ? name : partName(owner, index) + suffix;
+      const end = begin + rows * rowBytes;
+      const tensor = this.place(part, gpuType(name, entry), [rows, ...entry.shape.slice(1)], old);
+      const put: TensorSink = (offset, bytes) => this.put(tensor, entry, offset, bytes);
+      if (whole) put(0, whole.subarray(begin, end));
+      else await source.scan!(name, begin, end, put);
+      begin = end;
+    }
   }
 
-  private put(name: string, entry: TensorEntry, bytes: Uint8Array, old?: Map<string, GpuTensor>): void {
-    const { type, values } = gpuValues(name, entry, bytes);
+  /** The buffer of a tensor: that of the same name, type and shape in `old`, or a new one. */
+  private place(name: string, type: GpuType, shape: readonly number[], old?: Map<string, GpuTensor>): GpuTensor {
     const kept = old?.get(name);
-    if (kept?.type === type && String(kept.shape) === String(entry.shape)) {
-      old?.delete(name);
-      this.gpu.memory.write(kept, values);
-      this.tensors.set(name, kept);
+    const same = kept?.type === type && String(kept.shape) === String(shape);
+    if (same) old?.delete(name);
+    const tensor = same ? kept : this.gpu.memory.tensor(name, type, shape);
+    this.tensors.set(name, tensor);
+    return tensor;
+  }
+
+  /** Writes part of a tensor; `offset` is that of its bytes in the file. */
+  private put(tensor: GpuTensor, { dtype }: TensorEntry, offset: number, bytes: Uint8Array): void {
+    if (isFloatDtype(dtype)) {
+      this.gpu.memory.write(tensor, decodeFloats(bytes, dtype), (offset / DTYPE_BYTES[dtype]) * 4);
     } else {
-      this.tensors.set(name, this.gpu.memory.upload(name, type, entry.shape, values));
+      this.gpu.memory.write(tensor, bytes, offset);
     }
   }
 
@@ -192,18 +210,12 @@ export function splitRows(rows: number, sizeBytes: number, limitBytes: number): 
   return Array.from({ length: parts }, (_, part) => Math.min(length, rows - part * length));
 }
 
-/** A tensor's values as the GPU holds them. */
-function gpuValues(
-  name: string,
-  { dtype }: TensorEntry,
-  bytes: Uint8Array,
-): { type: GpuType; values: ArrayBufferView } {
-  if (dtype === 'U8') return { type: 'uint8', values: bytes };
-  if (!isFloatDtype(dtype)) {
-    throw new ZoetropeError(
-      'bad-checkpoint',
-      `Tensor "${name}" has type ${dtype}; a model folder holds F32, F16, BF16 and U8 (blocks of ${QUANT_BLOCK}). Import the checkpoint again.`,
-    );
-  }
-  return { type: 'float32', values: decodeFloats(bytes, dtype) };
+/** Type of a tensor's values on the GPU. */
+function gpuType(name: string, { dtype }: TensorEntry): GpuType {
+  if (dtype === 'U8') return 'uint8';
+  if (isFloatDtype(dtype)) return 'float32';
+  throw new ZoetropeError(
+    'bad-checkpoint',
+    `Tensor "${name}" has type ${dtype}; a model folder holds F32, F16, BF16 and U8 (blocks of ${QUANT_BLOCK}). Import the checkpoint again.`,
+  );
 }

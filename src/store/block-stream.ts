@@ -1,7 +1,7 @@
 import { ZoetropeError } from '../errors';
 import type { Gpu } from '../gpu/device';
 import { type BlockWeights, Weights, type WeightView } from '../gpu/weights';
-import type { TensorSource } from '../manifest';
+import type { TensorSink, TensorSource } from '../manifest';
 
 /** What streaming has cost so far. */
 export interface StreamReport {
@@ -139,6 +139,7 @@ export class BlockStream implements BlockWeights, Disposable {
   private blockSource(index: number): TensorSource {
     const prefix = `${this.options.prefix}${index}.`;
     const names = [...this.source.entries].filter(([name]) => name.startsWith(prefix));
+    const scan = this.source.scan?.bind(this.source);
     return {
       entries: new Map(names.map(([name, entry]) => [name.slice(prefix.length), entry])),
       read: async (name) => {
@@ -146,6 +147,12 @@ export class BlockStream implements BlockWeights, Disposable {
         this.costs.uploadedBytes += bytes.byteLength;
         return bytes;
       },
+      ...(scan && {
+        scan: (name: string, begin: number, end: number, sink: TensorSink) => {
+          this.costs.uploadedBytes += end - begin;
+          return scan(prefix + name, begin, end, sink);
+        },
+      }),
     };
   }
 }

@@ -132,7 +132,7 @@ export function storedFolder(disk: Disk, id: string): Folder {
   return {
     open: async (path) => {
       const source = await disk.open(id, path === MANIFEST_FILE ? path : modelPath(path));
-      return { sizeBytes: source.sizeBytes, stable: true, read: (begin, end) => source.read(begin, end) };
+      return { ...source, stable: true };
     },
   };
 }

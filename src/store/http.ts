@@ -1,5 +1,6 @@
 import { messageOf, ZoetropeError } from '../errors';
 import { type ByteSource, checkPath, type Folder } from '../manifest';
+import { chunksOf, fillFrom, Shuttle } from './chunks';
 
 /** Largest file that is kept whole when its server does not answer ranges. */
 const MAX_WHOLE_BYTES = 64 * 1024 * 1024;
@@ -21,23 +22,23 @@ export function parseContentRange(value: string | null): { begin: number; end: n
 
 /** Reads a body to its end, refusing more than `limitBytes` before holding it. */
 async function readBody(url: string, response: Response, limitBytes: number): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
+  const parts: Uint8Array<ArrayBuffer>[] = [];
   let sizeBytes = 0;
-  const reader = response.body?.getReader();
+  const chunks = response.body && chunksOf(response.body, new Shuttle());
   try {
-    while (reader) {
-      const { done, value } = await reader.read();
-      if (done) break;
+    for (;;) {
+      const { value } = (await chunks?.read()) ?? {};
+      if (!value) break;
       sizeBytes += value.length;
       if (sizeBytes > limitBytes) {
-        await reader.cancel();
+        await chunks!.cancel();
         throw unreadable(url, `sent more than the ${limitBytes} bytes expected.`);
       }
-      parts.push(value);
+      parts.push(value.slice());
     }
   } catch (error) {
     if (error instanceof ZoetropeError) throw error;
-    throw unreadable(url, `broke off after ${sizeBytes} bytes: ${messageOf(error)}. Try again.`, error);
+    throw brokenOff(url, error);
   }
   const bytes = new Uint8Array(sizeBytes);
   let filled = 0;
@@ -48,8 +49,14 @@ async function readBody(url: string, response: Response, limitBytes: number): Pr
   return bytes;
 }
 
+function brokenOff(url: string, error: unknown): ZoetropeError {
+  return unreadable(url, `broke off: ${messageOf(error)}. Try again.`, error);
+}
+
 /** A file on a server that answers Range requests. */
 class RangedFile implements ByteSource {
+  readonly #shuttles: Shuttle[] = [];
+
   constructor(
     private readonly request: (range: string) => Promise<Response>,
     private readonly url: string,
@@ -57,7 +64,14 @@ class RangedFile implements ByteSource {
   ) {}
 
   async read(begin: number, end: number): Promise<Uint8Array> {
-    if (begin === end) return new Uint8Array(0);
+    const bytes = new Uint8Array(end - begin);
+    await this.readInto(begin, bytes);
+    return bytes;
+  }
+
+  async readInto(begin: number, buffer: Uint8Array): Promise<void> {
+    const end = begin + buffer.length;
+    if (begin === end) return;
     const response = await this.request(`bytes=${begin}-${end - 1}`);
     if (response.status === 206) {
       const range = parseContentRange(response.headers.get('Content-Range'));
@@ -68,19 +82,29 @@ class RangedFile implements ByteSource {
           `answered bytes ${range.begin} to ${range.end} of ${range.total}; ${begin} to ${end} of ${this.sizeBytes} were asked for. If the file has changed, load the model again.`,
         );
       }
-      return this.#whole(await readBody(this.url, response, end - begin), begin, end);
+      return this.#fill(response, begin, buffer);
     }
     // A server may stop honouring ranges, a cache in between for instance. The part asked for is still in the answer.
     const bytes = await readBody(this.url, response, Math.min(this.sizeBytes, MAX_WHOLE_BYTES));
     if (bytes.length !== this.sizeBytes) {
       throw unreadable(this.url, `sent ${bytes.length} bytes; the file has ${this.sizeBytes}.`);
     }
-    return bytes.subarray(begin, end);
+    buffer.set(bytes.subarray(begin, end));
   }
 
-  #whole(bytes: Uint8Array, begin: number, end: number): Uint8Array {
-    if (bytes.length === end - begin) return bytes;
-    throw unreadable(this.url, `sent ${bytes.length} bytes for the range ${begin} to ${end}. Try again.`);
+  async #fill(response: Response, begin: number, buffer: Uint8Array): Promise<void> {
+    const shuttle = this.#shuttles.pop() ?? new Shuttle();
+    const empty = { filled: 0, longer: false };
+    const result = await (response.body ? fillFrom(response.body, buffer, shuttle) : Promise.resolve(empty)).catch(
+      (error: unknown) => {
+        throw brokenOff(this.url, error);
+      },
+    );
+    this.#shuttles.push(shuttle);
+    if (result.longer) throw unreadable(this.url, `sent more than the ${buffer.length} bytes expected.`);
+    if (result.filled === buffer.length) return;
+    const range = `${begin} to ${begin + buffer.length}`;
+    throw unreadable(this.url, `sent ${result.filled} bytes for the range ${range}. Try again.`);
   }
 }
 

@@ -1,7 +1,8 @@
 import { messageOf, ZoetropeError } from '../errors';
 import { hashPiece, MANIFEST_FILE, type Manifest } from '../manifest';
 import type { StoreProgress } from '../protocol';
-import { type Arrival, Arrivals, arrivalBytes } from './arrivals';
+import { type Arrival, Arrivals, arrivalBytes, blockBytes, LANES } from './arrivals';
+import { freeBuffer, Shuttle } from './chunks';
 import {
   ARRIVALS_FILE,
   type Channel,
@@ -26,15 +27,9 @@ import {
   type StoredPiece,
   storedBytes,
 } from './pieces';
-import { Pace } from './retry';
-import { type Again, type Body, request, Shuttle } from './transfer';
+import { Reporting } from './reporting';
+import { type Again, type Body, request } from './transfer';
 import type { StoreWork } from './work';
-
-/** Requests at once, each for a block of a quarter of the largest piece: together they can lose one piece and no more. */
-export const LANES = 4;
-
-/** Pace at which progress is told while bytes come in. */
-const REPORT_MS = 100;
 
 /** Times that a piece may come with a wrong hash: a bit may flip once on its way, not thrice. */
 const MAX_BAD_PIECES = 3;
@@ -57,11 +52,6 @@ export interface Goal {
   /** The manifest as it came. */
   bytes: Uint8Array;
   manifest: Manifest;
-}
-
-/** Bytes asked for at once: what all lanes have asked for and not yet on the disk is no more than the largest piece. */
-export function blockBytes({ largestBytes }: PieceList): number {
-  return Math.ceil(largestBytes / LANES); // Three bytes more where it does not divide.
 }
 
 /** One of the requests at a time, with its slot on the disk. */
@@ -94,9 +84,8 @@ export class Download {
   private readonly etags = new Map<number, string>();
   private readonly failure = new AbortController();
   private readonly patience: Patience;
-  private readonly pace = new Pace();
+  private readonly reporting: Reporting;
   private doneBytes = 0;
-  private reportedMs = 0;
   /** A piece on its way from its slot to the model. One at a time has it. */
   private readonly piece: Uint8Array;
   private pieceTurn: Promise<unknown> = Promise.resolve();
@@ -104,7 +93,7 @@ export class Download {
   constructor(
     private readonly host: StoreHost,
     private readonly goal: Goal,
-    private readonly channel: Channel,
+    channel: Channel,
     private readonly options: DownloadOptions,
     signal: AbortSignal,
   ) {
@@ -116,6 +105,11 @@ export class Download {
     });
     signal.addEventListener('abort', () => this.failure.abort(signal.reason), { once: true });
     if (signal.aborted) this.failure.abort(signal.reason);
+    const what = { id: goal.id, name: goal.manifest.name, totalBytes: this.list.sizeBytes };
+    this.reporting = new Reporting(host.now, what, (progress) => {
+      options.onProgress(progress);
+      channel.postMessage(progress);
+    });
     this.patience = new Patience(host, this.failure.signal, (note) => this.report('retrying', note));
   }
 
@@ -149,6 +143,8 @@ export class Download {
       for (const file of this.files) file.close();
       this.arrivals?.close();
       this.journalFile?.close();
+      for (const { buffer } of this.lanes) freeBuffer(buffer);
+      freeBuffer(this.piece);
     }
   }
 
@@ -297,7 +293,7 @@ export class Download {
     try {
       const problem = await body.fill(block, (count) => {
         lane.receivedBytes += count;
-        if (this.host.now() - this.reportedMs >= REPORT_MS) this.report('downloading');
+        if (this.reporting.due) this.report('downloading');
       });
       if (!problem && last) excess = await body.end();
       // A body that goes on is not what was asked for, whatever its headers say.
@@ -389,18 +385,8 @@ export class Download {
   }
 
   private report(state: StoreProgress['state'], note = ''): void {
-    const { id, manifest } = this.goal;
-    const now = this.host.now();
     const arriving = this.lanes.reduce((sum, lane) => sum + (lane.arrival?.haveBytes ?? 0) + lane.receivedBytes, 0);
-    const totalBytes = this.list.sizeBytes;
-    const doneBytes = Math.min(totalBytes, this.doneBytes + arriving);
-    this.reportedMs = now;
-    this.pace.add(now, doneBytes);
-    const bytesPerSecond = this.pace.bytesPerSecond();
-    const remainingMs = bytesPerSecond ? ((totalBytes - doneBytes) * 1000) / bytesPerSecond : null;
-    const progress = { id, name: manifest.name, state, doneBytes, totalBytes, bytesPerSecond, remainingMs, note };
-    this.options.onProgress(progress);
-    this.channel.postMessage(progress);
+    this.reporting.tell(state, Math.min(this.list.sizeBytes, this.doneBytes + arriving), note);
   }
 
   private urlOf(file: number): string {

@@ -1,6 +1,7 @@
 import { ZoetropeError } from '../errors';
 import { hashPiece, MANIFEST_FILE, type Manifest } from '../manifest';
-import type { StoredModel, StoreProgress, Verification } from '../protocol';
+import type { StoredModel, Verification } from '../protocol';
+import { freeBuffer } from './chunks';
 import {
   changeLock,
   type Disk,
@@ -16,7 +17,7 @@ import {
 import { downloadModel, folderUrl } from './download';
 import { parseManifest } from './manifest-reader';
 import { isComplete, listPieces, modelPath, type PieceList, storedBytes } from './pieces';
-import { Pace } from './retry';
+import { Reporting } from './reporting';
 import { holding, type StoreWork, stopped } from './work';
 
 /** The models in the store: what there is, whether it is whole, and how it goes. */
@@ -131,15 +132,9 @@ export async function verifyModel(
     const marked = list.pieces.filter(({ index }) => done[index]);
     const totalBytes = storedBytes(list, done);
     const broken: Verification['broken'] = [];
-    const pace = new Pace();
     let doneBytes = 0;
-    const report = () => {
-      pace.add(host.now(), doneBytes);
-      const bytesPerSecond = pace.bytesPerSecond();
-      const remainingMs = bytesPerSecond ? ((totalBytes - doneBytes) * 1000) / bytesPerSecond : null;
-      const progress = { id, name: manifest.name, state: 'verifying', note: '' } as const;
-      onProgress({ ...progress, doneBytes, totalBytes, bytesPerSecond, remainingMs } satisfies StoreProgress);
-    };
+    const reporting = new Reporting(host.now, { id, name: manifest.name, totalBytes }, onProgress);
+    const report = () => reporting.tell('verifying', doneBytes);
     const buffer = new Uint8Array(list.largestBytes);
     const journal = await host.disk.edit(id, JOURNAL_FILE);
     const files = new Map<number, DiskFile>();
@@ -163,6 +158,7 @@ export async function verifyModel(
       }
     } finally {
       for (const opened of [journal, ...files.values()]) opened.close();
+      freeBuffer(buffer);
     }
     return { complete: isComplete(list, done), broken, verifiedBytes: storedBytes(list, done) };
   });

@@ -1,5 +1,6 @@
 import { messageOf, ZoetropeError } from '../errors';
 import type { ByteSource } from '../manifest';
+import { fillFrom, Shuttle } from './chunks';
 import type { Disk, DiskFile } from './disk';
 
 /** The browser's private file system as a {@link Disk}. Only workers can write to it this way. */
@@ -67,6 +68,22 @@ export async function openOpfs(storage: StorageManager | undefined, root: string
     const { directory, name } = await locate(folder, path, false);
     return (await directory.getFileHandle(name)).getFile();
   };
+  const shuttles: Shuttle[] = [];
+  const fill = async (folder: string, path: string, begin: number, buffer: Uint8Array): Promise<void> => {
+    const end = begin + buffer.length;
+    const shuttle = shuttles.pop() ?? new Shuttle();
+    try {
+      // Anew for each read: a `File` is no longer readable once its file has been written to, as repairs do.
+      const part = (await file(folder, path)).slice(begin, end);
+      if (part.size < buffer.length) throw new Error(`it ends before byte ${end}`);
+      const { filled } = await fillFrom(part.stream(), buffer, shuttle);
+      if (filled < buffer.length) throw new Error(`it broke off at byte ${begin + filled}`);
+    } catch (error) {
+      throw unreadable(path, error);
+    } finally {
+      shuttles.push(shuttle);
+    }
+  };
   return {
     async folders() {
       const names: string[] = [];
@@ -85,16 +102,11 @@ export async function openOpfs(storage: StorageManager | undefined, root: string
         return {
           sizeBytes: size,
           async read(begin, end) {
-            let bytes: Uint8Array;
-            try {
-              // Anew for each read: a `File` is no longer readable once its file has been written to, as repairs do.
-              bytes = new Uint8Array(await (await file(folder, path)).slice(begin, end).arrayBuffer());
-            } catch (error) {
-              throw unreadable(path, error);
-            }
-            if (bytes.length === end - begin) return bytes;
-            throw unreadable(path, new Error(`it ends before byte ${end}`));
+            const bytes = new Uint8Array(end - begin);
+            await fill(folder, path, begin, bytes);
+            return bytes;
           },
+          readInto: (begin, buffer) => fill(folder, path, begin, buffer),
         };
       } catch (error) {
         throw unreadable(path, error);

@@ -1,5 +1,6 @@
 import { messageOf, ZoetropeError } from '../errors';
 import { MANIFEST_FILE } from '../manifest';
+import { chunksOf, Shuttle } from './chunks';
 import { type Fetch, parseContentRange } from './http';
 import { isTransient, LONGEST_RETRY_AFTER_MS, retryAfterMs } from './retry';
 
@@ -91,9 +92,6 @@ export function judgeHead(wanted: Wanted, response: Pick<Response, 'status' | 'h
 
 /** Longest silence of a server before the request counts as broken off. */
 export const STALL_MS = 60_000;
-
-/** What a body is read by at a time. */
-const SHUTTLE_BYTES = 256 * 1024;
 
 export interface TransferOptions {
   fetch: Fetch;
@@ -223,46 +221,6 @@ class Watch {
     if (this.options.signal.aborted) throw this.options.signal.reason;
     return { kind: 'again', why: this.stalled ? 'fell silent' : `${why}: ${messageOf(error)}`, waitMs: 0 };
   }
-}
-
-/** Buffer through which bodies are read, one at a time: chunks that the browser allocates itself pile up until they are collected. */
-export class Shuttle {
-  private buffer: ArrayBuffer | undefined;
-
-  /** Lent for one read, which detaches it. */
-  take(): Uint8Array<ArrayBuffer> {
-    const lent = this.buffer ?? new ArrayBuffer(SHUTTLE_BYTES);
-    this.buffer = undefined; // A read that never ends keeps it.
-    return new Uint8Array(lent);
-  }
-
-  /** The buffer as the read gave it back. */
-  give(buffer: ArrayBuffer): void {
-    if (buffer.byteLength === SHUTTLE_BYTES) this.buffer = buffer;
-  }
-}
-
-type Chunk = { done: boolean; value?: Uint8Array | undefined };
-
-/** Reads chunks of a body into the shuttle; where streams of bytes are not to be had, as the browser gives them. */
-function chunksOf(
-  body: ReadableStream<Uint8Array>,
-  shuttle: Shuttle,
-): { read(): Promise<Chunk>; cancel(): Promise<void> } {
-  let reader: ReadableStreamBYOBReader;
-  try {
-    reader = body.getReader({ mode: 'byob' });
-  } catch {
-    return body.getReader();
-  }
-  return {
-    async read() {
-      const { done, value } = await reader.read(shuttle.take());
-      if (value) shuttle.give(value.buffer as ArrayBuffer);
-      return { done, value: done ? undefined : value };
-    },
-    cancel: () => reader.cancel(),
-  };
 }
 
 function openBody(response: Response, watch: Watch, shuttle: Shuttle): Body {

@@ -9,16 +9,15 @@ import {
   type ManifestFile,
   type RangedTensorSource,
   type ShardTensor,
+  type TensorSink,
   tensorBytes,
 } from '../manifest';
 import type { PartManifest, PartName } from '../part';
 import { componentTensors, MAX_MANIFEST_BYTES, parseManifest, parsePart } from './manifest-reader';
+import { PieceCache } from './piece-cache';
 
-/**
- * Verified pieces kept for the next tensor: four of the largest. Tensors lie in the order of use, so each piece is
- * fetched once.
- */
-const CACHE_BYTES = 64 * 1024 * 1024;
+/** What a scan hands on at a time. Small, since each copy waits to be collected. */
+const SLICE_BYTES = 1024 * 1024;
 
 /** How much of a component has been fetched and verified. */
 export interface VerifyProgress {
@@ -68,6 +67,7 @@ class VerifiedFile {
     readonly file: ManifestFile,
     /** Pieces of a stable source that have been verified: once holds for as long as the model is open. */
     private readonly verified: Set<number>,
+    private readonly hash: (bytes: Uint8Array) => Promise<string>,
   ) {
     for (const piece of file.pieces) this.#begins.push(this.#begins[this.#begins.length - 1]! + piece.sizeBytes);
   }
@@ -88,20 +88,32 @@ class VerifiedFile {
     return this.#begins[piece]!;
   }
 
-  /** Fetches a piece. Throws `corrupt-data` when its length or hash is not what the manifest states. */
-  async fetch(index: number): Promise<Uint8Array> {
+  /** Bytes of a piece. */
+  sizeOf(piece: number): number {
+    return this.file.pieces[piece]!.sizeBytes;
+  }
+
+  /** Fetches a piece into a buffer of its size. Throws `corrupt-data` when length or hash are not what the manifest states. */
+  async fetch(index: number, buffer: Uint8Array): Promise<void> {
     const { path, pieces } = this.file;
     const piece = pieces[index]!;
     const source = await this.#open();
     const begin = this.#begins[index]!;
-    const bytes = await source.read(begin, begin + piece.sizeBytes);
-    if (this.verified.has(index) && bytes.length === piece.sizeBytes) return bytes;
-    const sha256 = bytes.length === piece.sizeBytes ? await hashPiece(bytes) : undefined;
+    let filled = buffer.length;
+    if (source.readInto) {
+      await source.readInto(begin, buffer);
+    } else {
+      const bytes = await source.read(begin, begin + piece.sizeBytes);
+      filled = bytes.length;
+      if (filled === buffer.length) buffer.set(bytes);
+    }
+    if (this.verified.has(index) && filled === piece.sizeBytes) return;
+    const sha256 = filled === piece.sizeBytes ? await this.hash(buffer) : undefined;
     if (sha256 === piece.sha256) {
       if (source.stable) this.verified.add(index);
-      return bytes;
+      return;
     }
-    const got = sha256 === undefined ? `${bytes.length} bytes` : `SHA-256 ${sha256.slice(0, 12)}…`;
+    const got = sha256 === undefined ? `${filled} bytes` : `SHA-256 ${sha256.slice(0, 12)}…`;
     const stated = sha256 === undefined ? `${piece.sizeBytes}` : `${piece.sha256.slice(0, 12)}…`;
     throw new ZoetropeError(
       'corrupt-data',
@@ -134,24 +146,28 @@ function bytesOf(files: readonly ManifestFile[]): number {
   return files.reduce((sum, file) => sum + file.sizeBytes, 0);
 }
 
-/** A verified piece, there or on its way, so that two readers share one fetch. */
-interface CachedPiece {
-  bytes: Promise<Uint8Array>;
-  sizeBytes: number;
+/** Hashes one piece after the other: the browser copies what it hashes. */
+function hashingInTurn(): (bytes: Uint8Array) => Promise<string> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (bytes) => {
+    const hash = last.then(() => hashPiece(bytes));
+    last = hash.catch(() => undefined);
+    return hash;
+  };
 }
 
 class Component implements VerifiedComponent {
   readonly entries: ReadonlyMap<string, ShardTensor & { path: string }>;
   readonly #files: ReadonlyMap<string, VerifiedFile>;
-  /** By "path index", the least recently used first. */
-  readonly #cache = new Map<string, CachedPiece>();
-  #cachedBytes = 0;
+  /** Buffers of scans that are over. */
+  readonly #slices: Uint8Array[] = [];
   readonly #seen = new Set<string>();
   #doneBytes = 0;
   readonly #totalBytes: number;
 
   constructor(
     openFile: (file: ManifestFile) => VerifiedFile,
+    private readonly pieces: PieceCache,
     private readonly name: ComponentName | PartName,
     files: readonly ManifestFile[],
     private readonly options: OpenModelOptions,
@@ -166,6 +182,25 @@ class Component implements VerifiedComponent {
   }
 
   async readRange(name: string, begin: number, end: number): Promise<Uint8Array> {
+    const { path, first } = this.#locate(name, begin, end);
+    const bytes = new Uint8Array(end - begin);
+    await this.#assemble(path, first, bytes);
+    return bytes;
+  }
+
+  async scan(name: string, begin: number, end: number, sink: TensorSink): Promise<void> {
+    const { path, first } = this.#locate(name, begin, end);
+    const slice = this.#slices.pop() ?? new Uint8Array(SLICE_BYTES);
+    for (let offset = 0; offset < end - begin; offset += SLICE_BYTES) {
+      const part = slice.subarray(0, Math.min(SLICE_BYTES, end - begin - offset));
+      await this.#assemble(path, first + offset, part);
+      sink(offset, part);
+    }
+    this.#slices.push(slice);
+  }
+
+  /** The file of a tensor's bytes, and where in it they begin. */
+  #locate(name: string, begin: number, end: number): { path: string; first: number } {
     const { path, range } = this.#entry(name);
     if (!(begin >= 0 && begin <= end && range[0] + end <= range[1])) {
       throw new ZoetropeError(
@@ -173,18 +208,20 @@ class Component implements VerifiedComponent {
         `Bytes ${begin} to ${end} of tensor "${name}" were asked for; it has ${range[1] - range[0]}.`,
       );
     }
-    return this.#assemble(path, range[0] + begin, range[0] + end);
+    return { path, first: range[0] + begin };
   }
 
   async readFile(path: string): Promise<Uint8Array> {
     const file = this.#files.get(path);
     if (!file) throw new ZoetropeError('internal', `${path} is not a file of the component "${this.name}".`);
-    return this.#assemble(path, 0, file.file.sizeBytes);
+    const bytes = new Uint8Array(file.file.sizeBytes);
+    await this.#assemble(path, 0, bytes);
+    return bytes;
   }
 
   release(): void {
-    this.#cache.clear();
-    this.#cachedBytes = 0;
+    this.#slices.length = 0;
+    this.pieces.release((key) => this.#files.has(pathOf(key)));
   }
 
   #entry(name: string): ShardTensor & { path: string } {
@@ -193,46 +230,25 @@ class Component implements VerifiedComponent {
     return entry;
   }
 
-  /** Copies bytes out of verified pieces. */
-  async #assemble(path: string, begin: number, end: number): Promise<Uint8Array> {
+  /** Fills a buffer with a file's bytes from `begin` on, out of verified pieces. */
+  async #assemble(path: string, begin: number, buffer: Uint8Array): Promise<void> {
     const file = this.#files.get(path)!;
-    const bytes = new Uint8Array(end - begin);
-    for (let at = begin; at < end; ) {
+    for (let filled = 0; filled < buffer.length; ) {
       throwIfAborted(this.options.signal);
-      const index = file.pieceAt(at);
-      const piece = await this.#piece(file, index);
-      const from = at - file.beginOf(index);
-      const part = piece.subarray(from, from + end - at);
-      bytes.set(part, at - begin);
-      at += part.length;
+      const index = file.pieceAt(begin + filled);
+      const key = keyOf(path, index);
+      const sizeBytes = file.sizeOf(index);
+      const load = async (piece: Uint8Array) => {
+        await file.fetch(index, piece);
+        this.#report(key, sizeBytes);
+      };
+      await this.pieces.use(key, sizeBytes, load, (piece) => {
+        const from = begin + filled - file.beginOf(index);
+        const part = piece.subarray(from, from + buffer.length - filled);
+        buffer.set(part, filled);
+        filled += part.length;
+      });
     }
-    return bytes;
-  }
-
-  #piece(file: VerifiedFile, index: number): Promise<Uint8Array> {
-    const key = `${file.file.path} ${index}`;
-    let piece = this.#cache.get(key);
-    if (piece) {
-      this.#cache.delete(key);
-    } else {
-      const { sizeBytes } = file.file.pieces[index]!;
-      const fetched: CachedPiece = { bytes: file.fetch(index), sizeBytes };
-      fetched.bytes.then(
-        () => this.#report(key, sizeBytes),
-        () => {
-          // A failed piece must not be remembered: the next read tries again.
-          if (this.#cache.get(key) === fetched) this.#drop(key, fetched);
-        },
-      );
-      this.#cachedBytes += sizeBytes;
-      piece = fetched;
-    }
-    this.#cache.set(key, piece);
-    for (const [oldKey, old] of this.#cache) {
-      if (this.#cachedBytes <= CACHE_BYTES || old === piece) break;
-      this.#drop(oldKey, old);
-    }
-    return piece.bytes;
   }
 
   #report(key: string, sizeBytes: number): void {
@@ -241,20 +257,30 @@ class Component implements VerifiedComponent {
     this.#doneBytes += sizeBytes;
     this.options.onProgress?.({ component: this.name, doneBytes: this.#doneBytes, totalBytes: this.#totalBytes });
   }
+}
 
-  #drop(key: string, piece: CachedPiece): void {
-    this.#cache.delete(key);
-    this.#cachedBytes -= piece.sizeBytes;
-  }
+function keyOf(path: string, piece: number): string {
+  return `${path} ${piece}`;
+}
+
+function pathOf(key: string): string {
+  return key.slice(0, key.lastIndexOf(' '));
+}
+
+function cacheFor(files: readonly ManifestFile[]): PieceCache {
+  let largestBytes = 0;
+  for (const { pieces } of files) for (const { sizeBytes } of pieces) largestBytes = Math.max(largestBytes, sizeBytes);
+  return new PieceCache(largestBytes);
 }
 
 /** Opens files of a folder; what was verified of a file holds for all who open it. */
 function filesOf(folder: Folder): (file: ManifestFile) => VerifiedFile {
   const verified = new Map<string, Set<number>>();
+  const hash = hashingInTurn();
   return (file) => {
     const pieces = verified.get(file.path) ?? new Set();
     verified.set(file.path, pieces);
-    return new VerifiedFile(folder, file, pieces);
+    return new VerifiedFile(folder, file, pieces, hash);
   };
 }
 
@@ -268,6 +294,7 @@ export async function openModel(folder: Folder, options: OpenModelOptions = {}):
   const bytes = await readManifest(folder, options.signal);
   const manifest = parseManifest(bytes);
   const openFile = filesOf(folder);
+  const pieces = cacheFor(Object.values(manifest.components).flat());
   return {
     id: await hashPiece(bytes),
     manifest,
@@ -277,7 +304,7 @@ export async function openModel(folder: Folder, options: OpenModelOptions = {}):
       if (!files) {
         throw new ZoetropeError('missing-component', `The model "${manifest.name}" has no component "${name}".`);
       }
-      return new Component(openFile, name, files, own);
+      return new Component(openFile, pieces, name, files, own);
     },
   };
 }
@@ -295,10 +322,11 @@ export interface VerifiedPart {
 export async function openPart(folder: Folder, part: PartName, options: OpenModelOptions = {}): Promise<VerifiedPart> {
   const manifest = parsePart(await readManifest(folder, options.signal), part);
   const openFile = filesOf(folder);
+  const pieces = cacheFor(manifest.files);
   return {
     manifest,
     sizeBytes: bytesOf(manifest.files),
-    open: (own = options) => new Component(openFile, part, manifest.files, own),
+    open: (own = options) => new Component(openFile, pieces, part, manifest.files, own),
   };
 }
 

@@ -1,7 +1,7 @@
 import { importCheckpoint } from '../../src/checkpoint/import';
 import { ZoetropeError } from '../../src/errors';
 import { hashPiece, MANIFEST_FILE, type Manifest } from '../../src/manifest';
-import { Arrivals } from '../../src/store/arrivals';
+import { Arrivals, LANES } from '../../src/store/arrivals';
 import {
   ARRIVALS_FILE,
   type Channel,
@@ -10,7 +10,6 @@ import {
   presentPieces,
   type StoreHost,
 } from '../../src/store/disk';
-import { LANES } from '../../src/store/lanes';
 import { DONE, listPieces, modelPath, type PieceList, storedBytes } from '../../src/store/pieces';
 import { checkpointFiles } from './checkpoint';
 import { memoryFolder } from './memory-folder';

@@ -1,7 +1,7 @@
 import { beforeAll, expect, it } from 'vitest';
 import { hashPiece, MANIFEST_FILE, type Manifest } from '../../src/manifest';
+import { blockBytes, LANES } from '../../src/store/arrivals';
 import { downloadModel } from '../../src/store/download';
-import { blockBytes, LANES } from '../../src/store/lanes';
 import { listModels, verifyModel } from '../../src/store/library';
 import { listPieces, modelPath, type PieceList } from '../../src/store/pieces';
 import {
@@ -190,7 +190,7 @@ it(`ends complete after ${FAULTS} seeded faults, and marks no wrong byte as ther
   }
   console.log(`${sum()} faults in ${runs} downloads: ${JSON.stringify(Object.fromEntries(total))}`);
   console.log(
-    `${failures} attempts ended early; ${againBytes / failures} bytes each came twice, of pieces of ${list.largestBytes}`,
+    `${failures} attempts ended early; ${Math.round(againBytes / failures)} bytes each came twice, of pieces of ${list.largestBytes}`,
   );
   expect([...total.keys()]).toHaveLength(Object.keys(ANSWERS).length + 6);
 });

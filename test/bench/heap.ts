@@ -1,0 +1,48 @@
+import { parseArgs } from 'node:util';
+import buildPage from '../harness/build-page';
+import { openChromium } from '../harness/chromium';
+import { heapTable, measureHeap } from '../harness/heap';
+import { serveSynthetic } from '../harness/synthetic-model';
+
+/**
+ * npm run heap [-- --layers 14]
+ *
+ * Memory of a page that downloads, verifies and reads a model of A14B's width with some of its 40 layers (0.21 GB each), made by a
+ * server as it is asked for. Prints the most above idle of each stage; exits with 1 above the budget of 128 MiB.
+ */
+
+const { values: options } = parseArgs({
+  args: process.argv.slice(2).filter((argument) => argument !== '--'),
+  options: { layers: { type: 'string', default: '14' } },
+});
+const LIMIT_BYTES = 128 * 2 ** 20;
+
+buildPage();
+const model = await serveSynthetic({
+  dim: 5120,
+  ffnDim: 13_824,
+  numHeads: 40,
+  numLayers: Number(options.layers),
+  inChannels: 16,
+  outChannels: 16,
+  freqDim: 256,
+  textDim: 4096,
+  textLen: 512,
+  eps: 1e-6,
+});
+const chromium = await openChromium();
+try {
+  console.log(
+    `Chromium ${chromium.browser.version()}, a model of ${(model.sizeBytes / 1e9).toFixed(2)} GB. MiB above idle:`,
+  );
+  const report = await measureHeap(chromium, model);
+  console.log(heapTable(report));
+  const over = report.stages.filter(({ peak }) => peak.heapBytes - report.idle.heapBytes > LIMIT_BYTES);
+  if (over.length > 0) {
+    console.log(`Above ${LIMIT_BYTES / 2 ** 20} MiB: ${over.map(({ name }) => name).join(', ')}`);
+    process.exitCode = 1;
+  }
+} finally {
+  await chromium.close();
+  await model.close();
+}

@@ -1,0 +1,42 @@
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { type Chromium, openChromium } from '../harness/chromium';
+import { heapTable, measureHeap } from '../harness/heap';
+import { type SyntheticModel, serveSynthetic } from '../harness/synthetic-model';
+
+/** Budget of the design for reading a model of any size. `npm run heap` measures a model of several GB. */
+const LIMIT_BYTES = 128 * 2 ** 20;
+
+let chromium: Chromium;
+let model: SyntheticModel;
+
+beforeAll(async () => {
+  // Ten of the thirty layers of Wan 2.1's 1.3B: matrices larger than a slice, and some twenty pieces.
+  model = await serveSynthetic({
+    dim: 1536,
+    ffnDim: 8960,
+    numHeads: 12,
+    numLayers: 10,
+    inChannels: 16,
+    outChannels: 16,
+    freqDim: 256,
+    textDim: 4096,
+    textLen: 512,
+    eps: 1e-6,
+  });
+  chromium = await openChromium();
+});
+
+afterAll(async () => {
+  await chromium?.close();
+  await model?.close();
+});
+
+it('downloads, verifies and reads a model within 128 MiB of heap above idle', async () => {
+  const report = await measureHeap(chromium, model);
+  console.log(`${model.sizeBytes} bytes, MiB above idle:\n${heapTable(report)}`);
+  expect(report.sizeBytes).toBeGreaterThan(2 * LIMIT_BYTES);
+  for (const { name, peak, samples } of report.stages) {
+    expect(peak.heapBytes - report.idle.heapBytes, name).toBeLessThan(LIMIT_BYTES);
+    expect(samples, name).toBeGreaterThan(2);
+  }
+});
