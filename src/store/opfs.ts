@@ -31,6 +31,22 @@ async function accessHandle(entry: WritableHandle): ReturnType<WritableHandle['c
   }
 }
 
+/** FILE_ERROR_NO_SPACE of Chromium's base/files/file.h. */
+const NO_SPACE = -8;
+
+/**
+ * Bytes read or written. Chromium 153 throws for a failure in most windows; in those that keep nothing it returns the failure's
+ * negative code as an unsigned number: 4294967288 when there is no more room.
+ */
+function checkCount(count: number, { length }: Uint8Array): number {
+  if (count <= length) return count;
+  const code = count | 0;
+  throw new DOMException(
+    `The browser's file failed with code ${code}.`,
+    code === NO_SPACE ? 'QuotaExceededError' : 'InvalidStateError',
+  );
+}
+
 /** Folder of the models; the rest of the origin's files are none of their business. */
 export const MODELS_ROOT = 'zoetrope-models';
 
@@ -119,8 +135,8 @@ export async function openOpfs(storage: StorageManager | undefined, root: string
       const handle = await accessHandle(entry);
       return {
         sizeBytes: () => handle.getSize(),
-        read: (at, buffer) => handle.read(buffer as Uint8Array<ArrayBuffer>, { at }),
-        write: (at, bytes) => handle.write(bytes as Uint8Array<ArrayBuffer>, { at }),
+        read: (at, buffer) => checkCount(handle.read(buffer as Uint8Array<ArrayBuffer>, { at }), buffer),
+        write: (at, bytes) => checkCount(handle.write(bytes as Uint8Array<ArrayBuffer>, { at }), bytes),
         clear: () => handle.truncate(0),
         flush: () => handle.flush(),
         close: () => handle.close(),

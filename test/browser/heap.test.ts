@@ -32,7 +32,7 @@ afterAll(async () => {
 });
 
 it('downloads, verifies and reads a model within 128 MiB of heap above idle', async () => {
-  const report = await measureHeap(chromium, model);
+  const report = await measureHeap(await chromium.open(), model);
   console.log(`${model.sizeBytes} bytes, MiB above idle:\n${heapTable(report)}`);
   expect(report.sizeBytes).toBeGreaterThan(2 * LIMIT_BYTES);
   for (const { name, peak, samples } of report.stages) {

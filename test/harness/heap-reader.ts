@@ -33,7 +33,8 @@ function countingGpu(): { gpu: Gpu; writtenBytes(): number } {
 }
 
 async function read({ from, rounds }: ReadRequest): Promise<number> {
-  const folder = 'url' in from ? httpFolder(from.url) : storedFolder(await openOpfs(navigator.storage, MODELS_ROOT), from.storedId);
+  const folder =
+    'url' in from ? httpFolder(from.url) : storedFolder(await openOpfs(navigator.storage, MODELS_ROOT), from.storedId);
   const model = await openModel(folder);
   const { gpu, writtenBytes } = countingGpu();
   const count = model.manifest.dit.numLayers;

@@ -1,7 +1,6 @@
 import { resolve } from 'node:path';
 import type { CDPSession, Page } from 'playwright-core';
 import { build, type Rollup } from 'vite';
-import type { Chromium } from './chromium';
 import type { ReadRequest } from './heap-reader';
 import type { SyntheticModel } from './synthetic-model';
 
@@ -134,9 +133,8 @@ export interface HeapReport {
   stages: { name: string; seconds: number; samples: number; peak: HeapUse }[];
 }
 
-/** Downloads a synthetic model in a page, verifies it, and streams its blocks twice from the store and once from the server. */
-export async function measureHeap(chromium: Chromium, model: SyntheticModel): Promise<HeapReport> {
-  const page = await chromium.open();
+/** Downloads a synthetic model in the library's page, verifies it, and streams its blocks twice from the store and once from the server. */
+export async function measureHeap(page: Page, model: SyntheticModel): Promise<HeapReport> {
   const meter = await HeapMeter.attach(page);
   const script = await readerScript();
   await page.evaluate(() => zoetrope.models.list()); // Starts the store's worker, which idles from then on.
@@ -173,7 +171,6 @@ export async function measureHeap(chromium: Chromium, model: SyntheticModel): Pr
   ];
   if (written.some((bytes) => bytes < model.sizeBytes / 2)) throw new Error(`Only ${written} bytes were uploaded.`);
   await page.evaluate((stored) => zoetrope.models.delete(stored), id);
-  await page.close();
   return { sizeBytes: model.sizeBytes, idle, stages };
 }
 
