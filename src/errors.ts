@@ -110,6 +110,25 @@ export function shown(value: unknown): string {
   return text.length > SHOWN_LENGTH ? `${text.slice(0, SHOWN_LENGTH)}…` : text;
 }
 
+/** Waits for something, but no longer than until the signal fires: then throws `aborted`, and the thing ends by itself. */
+export async function unlessAborted<T>(pending: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  pending.catch(() => undefined); // After an abort nobody waits for it.
+  throwIfAborted(signal);
+  if (!signal) return pending;
+  let wake: () => void = () => undefined;
+  const aborted = new Promise<void>((resolve) => {
+    wake = resolve;
+  });
+  signal.addEventListener('abort', wake, { once: true });
+  try {
+    const value = await Promise.race([pending, aborted]);
+    throwIfAborted(signal);
+    return value as T;
+  } finally {
+    signal.removeEventListener('abort', wake);
+  }
+}
+
 /** Message of anything thrown, for wrapping foreign errors. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

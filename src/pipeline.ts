@@ -96,10 +96,23 @@ export interface Host {
   signal: AbortSignal;
 }
 
-/** A prompt to an MP4: the whole story. */
-export async function generate(
+/** What of {@link JobOptions} a generation itself looks at. */
+type GenerateOptions = Pick<JobOptions, 'previews' | 'rgb24' | 'checkOutput'>;
+
+/** A prompt to an MP4. Rejects before the next dispatch once `host.signal` fires. */
+export function generate(
   request: Request,
-  options: Pick<JobOptions, 'previews' | 'rgb24' | 'checkOutput'>,
+  options: GenerateOptions,
+  host: Host,
+  report: Report,
+): Promise<GeneratedVideo> {
+  return host.gpu.job(host.signal, () => makeVideo(request, options, host, report));
+}
+
+/** The whole story. */
+async function makeVideo(
+  request: Request,
+  options: GenerateOptions,
   host: Host,
   report: Report,
 ): Promise<GeneratedVideo> {

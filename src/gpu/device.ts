@@ -1,4 +1,4 @@
-import { messageOf, ZoetropeError } from '../errors';
+import { messageOf, throwIfAborted, ZoetropeError } from '../errors';
 import { GpuMemory } from './memory';
 
 /** Limits that kernels and plans depend on; requested at the adapter's maximum. */
@@ -42,8 +42,13 @@ export interface Gpu {
   readonly timestamps: boolean;
   /** Resolves with the error to throw when the device is lost, for whatever reason. */
   readonly lost: Promise<ZoetropeError>;
-  /** Throws if the device is lost or a command failed validation since the last call. */
+  /**
+   * Throws if the device is lost, a command failed validation since the last call, or the job that runs was cancelled. Called
+   * before every dispatch.
+   */
   check(): void;
+  /** Runs a job: once its signal fires, {@link check} and reads throw `aborted`. One job runs at a time. */
+  job<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T>;
   /** Destroys the device. */
   destroy(): void;
 }
@@ -98,9 +103,10 @@ function watch(device: GPUDevice, info: GPUAdapterInfo): Gpu {
         : `The GPU refused a command: ${error.message}`,
     );
   });
+  const memory = new GpuMemory(device);
   return {
     device,
-    memory: new GpuMemory(device),
+    memory,
     name: [info.vendor, info.architecture, info.description].filter(Boolean).join(' ') || 'unnamed adapter',
     cpu: /swiftshader|llvmpipe|lavapipe/i.test(`${info.architecture} ${info.description} ${info.device}`),
     f16: device.features.has('shader-f16'),
@@ -108,11 +114,21 @@ function watch(device: GPUDevice, info: GPUAdapterInfo): Gpu {
     timestamps: device.features.has('timestamp-query'),
     lost,
     check() {
+      throwIfAborted(memory.signal);
       if (!failure) return;
       const error = failure;
       // A lost device stays lost; a validation error belongs to the job that caused it.
       if (error.code !== 'device-lost') failure = undefined;
       throw error;
+    },
+    async job(signal, work) {
+      memory.signal = signal;
+      try {
+        return await work();
+      } finally {
+        // The remains of a job that was given up may end when the next one runs.
+        if (memory.signal === signal) memory.signal = undefined;
+      }
     },
     destroy: () => device.destroy(),
   };

@@ -1,4 +1,4 @@
-import { messageOf, ZoetropeError } from '../errors';
+import { messageOf, unlessAborted, ZoetropeError } from '../errors';
 import type { Gpu } from './device';
 import { GpuTensor } from './memory';
 
@@ -74,7 +74,8 @@ export function defineKernel<Shape, const B extends Record<string, Access>>(defi
     },
     async run(gpu, shape, tensors) {
       const planned = plan(shape);
-      const pipeline = await pipelineFor(gpu, name, code(planned), planned.overrides);
+      const compiled = pipelineFor(gpu, name, code(planned), planned.overrides);
+      const pipeline = await unlessAborted(compiled, gpu.memory.signal);
       gpu.check();
       const { device } = gpu;
       const entries = names.map((key, binding) => ({

@@ -1,4 +1,4 @@
-import { ZoetropeError } from '../errors';
+import { unlessAborted, ZoetropeError } from '../errors';
 
 /** Element types of tensors on the GPU. */
 export type GpuType = 'float32' | 'float16' | 'int32' | 'uint32' | 'uint8';
@@ -67,6 +67,8 @@ export class GpuMemory {
   stagingBytes = 0;
   /** Highest sum of the three since the start or the last {@link resetPeak}. */
   devicePeakBytes = 0;
+  /** Of the job that runs, see `Gpu.job`: reads wait no longer than until it fires. */
+  signal: AbortSignal | undefined;
   private readonly live = new Map<GpuTensor, string>();
   private readonly createTensorBuffer: GPUDevice['createBuffer'];
 
@@ -143,7 +145,7 @@ export class GpuMemory {
     this.device.queue.submit([encoder.finish()]);
   }
 
-  /** Bytes of a tensor after all work submitted so far. */
+  /** Bytes of a tensor after all work submitted so far. Throws `aborted` once the job that runs is cancelled. */
   async read(tensor: GpuTensor): Promise<Uint8Array> {
     const sizeBytes = elementCount(tensor.shape) * ELEMENT_BYTES[tensor.type];
     const staging = this.device.createBuffer({ label: 'read', size: tensor.sizeBytes, usage: READ_USAGE });
@@ -151,7 +153,7 @@ export class GpuMemory {
       const encoder = this.device.createCommandEncoder();
       encoder.copyBufferToBuffer(tensor.buffer, 0, staging, 0, tensor.sizeBytes);
       this.device.queue.submit([encoder.finish()]);
-      await staging.mapAsync(MAP_READ);
+      await unlessAborted(staging.mapAsync(MAP_READ), this.signal);
       return new Uint8Array(staging.getMappedRange().slice(0, sizeBytes));
     } finally {
       staging.destroy();

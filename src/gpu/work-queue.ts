@@ -1,4 +1,4 @@
-import { throwIfAborted } from '../errors';
+import { unlessAborted } from '../errors';
 import type { Gpu } from './device';
 
 /** Portions of work that may be under way: one computes, one waits so that the GPU does not. */
@@ -46,18 +46,7 @@ export class WorkQueue {
     this.portions.push(portion);
   }
 
-  private async first(): Promise<void> {
-    throwIfAborted(this.signal);
-    let abort: () => void = () => undefined;
-    const aborted = new Promise<void>((resolve) => {
-      abort = resolve;
-    });
-    this.signal?.addEventListener('abort', abort, { once: true });
-    try {
-      await Promise.race([this.portions.shift(), aborted]);
-    } finally {
-      this.signal?.removeEventListener('abort', abort);
-    }
-    throwIfAborted(this.signal);
+  private first(): Promise<void> {
+    return unlessAborted(this.portions.shift()!, this.signal);
   }
 }
