@@ -339,7 +339,7 @@ export interface Verification {
   verifiedBytes: number;
 }
 
-/** The worker's store of models. Every rejection is a {@link ZoetropeError}. */
+/** The store of models, in a worker of its own. Every rejection is a {@link ZoetropeError}. */
 export interface ModelStore {
   list(): Promise<StoredModel[]>;
   storage(): Promise<StorageUse>;
@@ -363,9 +363,8 @@ export interface JobList {
   remove(id: string): Promise<void>;
 }
 
-/** What the worker exposes. */
+/** What the engine's worker exposes. */
 export interface WorkerSide extends Engine {
-  readonly store: ModelStore;
   readonly jobs: JobList;
 }
 

@@ -32,7 +32,6 @@ import { chooseEncoder } from '../src/video/encode';
 import { encoderCandidates } from '../src/video/levels';
 import type { ByteSink } from '../src/video/mp4';
 import { keeping, onJobs, type Running } from './jobs';
-import { store } from './store';
 import { openStorage, sleep } from './store-host';
 
 /** The engine's worker: device, runtime and model live here, and one job runs at a time. */
@@ -347,7 +346,6 @@ const jobList: JobList = {
 };
 
 const engine: WorkerSide = {
-  store,
   jobs: jobList,
 
   async open(modelUrl, memoryBudgetBytes, partsUrl) {

@@ -1,4 +1,3 @@
-import { expose } from 'comlink';
 import { openCheckpoint } from '../src/checkpoint/open';
 import { ZoetropeError } from '../src/errors';
 import { inspectSources } from '../src/import/inspect';
@@ -9,13 +8,12 @@ import { importPart, listParts } from '../src/import/part-import';
 import type { Importer, ImportSettings, SourceSpec } from '../src/import/protocol';
 import { openSpecs } from '../src/import/sources';
 import { answerOrder, type ConvertPool, ConvertThread, type Order, poolOf, threadCount } from '../src/import/threads';
-import { carryErrors } from '../src/protocol';
 import { onStore, stopJob, stoppable } from './store-host';
 
-/** The worker that imports, and, under another name, each of the threads that convert for it. */
+/** Importing into the store, and what each of the threads does that convert for it. */
 
-/** Name of a thread's scope. */
-const THREAD = 'zoetrope-convert';
+/** Name of a thread's scope: the script is the same. */
+export const THREAD = 'zoetrope-convert';
 
 /** What a thread is sent first; orders follow. */
 interface Assignment {
@@ -26,7 +24,8 @@ function isOrder(data: Assignment | Order): data is Order {
   return 'task' in data;
 }
 
-function serveSlices(): void {
+/** What a thread runs: it answers orders until it is ended. */
+export function serveSlices(): void {
   let checkpoint: ReturnType<typeof openCheckpoint> | undefined;
   addEventListener('message', async ({ data }: MessageEvent<Assignment | Order>) => {
     if (!isOrder(data)) {
@@ -69,7 +68,7 @@ function nameOf(spec: SourceSpec): string {
   return spec.kind === 'url' ? spec.url.replace(/[?#].*$/s, '') : spec.path.replace(/\/.*$/s, '');
 }
 
-const importer: Importer = {
+export const importer: Importer = {
   inspect: async (specs) => inspectSources(await openSpecs(specs)),
 
   run: (specs, settings, job, report) =>
@@ -122,7 +121,3 @@ const importer: Importer = {
   parts: () => onStore(listParts),
   stop: stopJob,
 };
-
-carryErrors();
-if (self.name === THREAD) serveSlices();
-else expose(importer);

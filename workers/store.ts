@@ -1,26 +1,11 @@
-import type { PartName } from '../src/part';
-import type { ModelStore } from '../src/protocol';
-import { downloadModel, folderUrl } from '../src/store/download';
-import { httpFolder } from '../src/store/http';
-import { deleteModel, listModels, repairModel, verifyModel } from '../src/store/library';
-import { storePartsBeside } from '../src/store/parts';
-import { onStore, stopJob, stoppable } from './store-host';
+import { expose } from 'comlink';
+import type { StoreWorkerSide } from '../src/import/protocol';
+import { carryErrors } from '../src/protocol';
+import { importer, serveSlices, THREAD } from './import';
+import { store } from './models';
 
-/** The worker's store of models. */
+/** The store's worker: models are downloaded, verified and imported here. Under another name it is a thread of an import. */
 
-export const store: ModelStore = {
-  list: () => onStore(listModels),
-  storage: () =>
-    onStore(async ({ disk }) => ({ ...(await disk.room()), persisted: await navigator.storage.persisted() })),
-  download: (url, job, report) =>
-    stoppable(job, report, async (host, work) => {
-      const id = await downloadModel(host, url, work);
-      const folderOf = (part: PartName) => httpFolder(new URL(`../${part}/`, folderUrl(url)).href);
-      await storePartsBeside(host, folderOf, { signal: work.signal });
-      return id;
-    }),
-  verify: (id, job, report) => stoppable(job, report, (host, work) => verifyModel(host, id, work)),
-  repair: (id, job, report) => stoppable(job, report, (host, work) => repairModel(host, id, work)),
-  delete: (id) => onStore((host) => deleteModel(host, id)),
-  stop: stopJob,
-};
+carryErrors();
+if (self.name === THREAD) serveSlices();
+else expose({ store, importer } satisfies StoreWorkerSide);

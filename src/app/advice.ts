@@ -16,7 +16,10 @@ export interface Advice {
 
 const WORDS: Partial<Record<ZoetropeErrorCode, { title: string; steps: string[] }>> = {
   'bad-request': { title: 'Some settings cannot be used', steps: [] },
-  'missing-component': { title: 'The model lacks a part', steps: [] },
+  'missing-component': {
+    title: 'The model lacks a part',
+    steps: ['Interpolators are added under Models, from a file or an address.'],
+  },
   'content-policy-violation': { title: 'The prompt was refused', steps: [] },
   'unsupported-device': {
     title: 'No usable WebGPU here',

@@ -122,7 +122,12 @@ export function holdsPreset(values: FormValues, preset: FormValues): boolean {
 
 /** The optional part behind each value that needs one, and what a person is told where it is missing. */
 const PARTS: { name: keyof Request; value: FieldValue; part: keyof ModelInfo['available']; missing: string }[] = [
-  { name: 'interpolator_model', value: 'film', part: 'film', missing: 'This model folder has no FILM weights.' },
+  {
+    name: 'interpolator_model',
+    value: 'film',
+    part: 'film',
+    missing: 'FILM’s weights are not there; add them under Models.',
+  },
   { name: 'interpolator_model', value: 'rife', part: 'rife', missing: 'This model folder has no RIFE weights.' },
   {
     name: 'enable_prompt_expansion',

@@ -49,7 +49,7 @@ export function createModelItem(onAction: (action: ModelAction, model: StoredMod
     const text = ACTION_TEXTS[action];
     const label = `${text} ${current.name}`;
     if (action === 'open') {
-      const href = `?model=${encodeURIComponent(current.url!)}`;
+      const href = `?model=${encodeURIComponent(current.url ?? `stored:${current.id}`)}`;
       return element('a', { class: 'primary', href, 'aria-label': label }, text);
     }
     const act = () => onAction(action, current);
@@ -80,7 +80,7 @@ export function createModelItem(onAction: (action: ModelAction, model: StoredMod
       current = model;
       setText(name, model.name);
       setText(state, working ? (progress ? progressText(progress) : 'Starting') : stateText(model));
-      setText(address, model.url ?? 'Unknown address');
+      setText(address, model.url ?? (model.state === 'damaged' ? 'Unknown address' : 'Imported here'));
       bar.hidden = working === undefined;
       bar.setAttribute('aria-label', `Progress of ${model.name}`);
       if (progress && progress.totalBytes > 0) bar.value = progress.doneBytes / progress.totalBytes;

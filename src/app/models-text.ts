@@ -27,7 +27,7 @@ export function actionsFor(
   if (working === 'download') return ['pause', 'cancel'];
   if (working) return ['stop'];
   if (model.busy) return [];
-  if (model.state === 'complete') return model.url === null ? ['verify', 'delete'] : ['open', 'verify', 'delete'];
+  if (model.state === 'complete') return ['open', 'verify', 'delete'];
   if (model.url === null) return ['delete'];
   return [model.state === 'partial' ? 'resume' : 'repair', 'delete'];
 }
@@ -36,7 +36,7 @@ export function actionsFor(
 export function stateText({ state, busy, sizeBytes, storedBytes, url }: StoredModel): string {
   if (busy) return 'Another tab is working on it';
   if (state === 'complete') return `${formatBytes(sizeBytes)}, complete`;
-  const remedy = url === null ? '; download it again to complete it' : '';
+  const remedy = url === null ? '; import or download it again to complete it' : '';
   if (state === 'partial') return `${formatBytes(storedBytes)} of ${formatBytes(sizeBytes)}${remedy}`;
   return `Its manifest is damaged${remedy}`;
 }
@@ -47,6 +47,7 @@ export function progressText(progress: StoreProgress): string {
   if (state === 'retrying') return note;
   const parts = [`${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`];
   if (state === 'verifying') parts.unshift('Verifying');
+  if (state === 'importing') parts[0] += ' of the sources';
   if (bytesPerSecond !== null) parts.push(`${formatBytes(bytesPerSecond)}/s`);
   if (remainingMs !== null && doneBytes < totalBytes) parts.push(`about ${formatClock(remainingMs)} left`);
   return state === 'waiting' ? `${note} ${parts[0]}` : parts.join(', ');

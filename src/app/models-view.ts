@@ -1,6 +1,7 @@
-import { models, type StoredModel, type StoreProgress, ZoetropeError } from '../index';
+import { type ModelInfo, models, type StoredModel, type StoreProgress, ZoetropeError } from '../index';
 import { adviceFor } from './advice';
 import { element, setText } from './element';
+import type { ImportView } from './import-view';
 import { createModelItem, type ItemState, type ModelItem } from './models-item';
 import { type ModelAction, type ModelWork, storageText, verificationText } from './models-text';
 
@@ -15,6 +16,10 @@ export interface ModelsEvents {
   model: string;
   /** A model is about to be deleted: the page stops using it if it does. Gives what to call afterwards. */
   onDelete(id: string): () => void;
+  /** Optional parts of the open model; undefined where none is open. */
+  available(): ModelInfo['available'] | undefined;
+  /** An interpolator came or went, which an open model does not see yet. */
+  onPart(): void;
 }
 
 /** What this page is doing with a model. */
@@ -24,12 +29,14 @@ interface Working {
   progress: StoreProgress | undefined;
 }
 
-export function createModelsView({ model: proposed, onDelete }: ModelsEvents): ModelsView {
+export function createModelsView({ model: proposed, onDelete, available, onPart }: ModelsEvents): ModelsView {
   /** By id; a download whose manifest has not come yet has its URL in place of it. */
   const working = new Map<string, Working>();
   const outcomes = new Map<string, string>();
   const items = new Map<string, ModelItem>();
   let stored: StoredModel[] = [];
+  /** The import part, fetched when the screen is first opened. */
+  let imports: Promise<ImportView> | undefined;
 
   const storage = element('p', { class: 'quiet' });
   const list = element('ul', { class: 'models' });
@@ -41,7 +48,7 @@ export function createModelsView({ model: proposed, onDelete }: ModelsEvents): M
     required: true,
     'aria-describedby': 'model-address-hint',
   });
-  address.value = proposed;
+  if (/^https?:/.test(proposed)) address.value = proposed;
   const form = element(
     'form',
     { class: 'field', novalidate: true },
@@ -70,6 +77,16 @@ export function createModelsView({ model: proposed, onDelete }: ModelsEvents): M
     empty,
     list,
   );
+
+  async function showImports(): Promise<void> {
+    imports ??= import('./import-view').then(({ createImportView }) => {
+      const onChange = (change: 'model' | 'part') => (change === 'part' ? onPart() : void refresh());
+      const view = createImportView({ available, onChange });
+      root.append(view.root);
+      return view;
+    });
+    (await imports).refresh();
+  }
   form.addEventListener('submit', (event) => {
     event.preventDefault();
     void run(address.value.trim(), 'download', address.value.trim());
@@ -216,6 +233,10 @@ export function createModelsView({ model: proposed, onDelete }: ModelsEvents): M
     open() {
       if (!root.open) root.showModal();
       void refresh();
+      showImports().catch((error: unknown) => {
+        imports = undefined;
+        say(sentence(error));
+      });
     },
   };
 }

@@ -33,7 +33,14 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
   });
   /** What keeps the page from having a model. */
   const closed = element('div', { class: 'closed' });
-  const storedModels = createModelsView({ model: new URL(model, document.baseURI).href, onDelete: closeStored });
+  const storedModels = createModelsView({
+    model: new URL(model, document.baseURI).href,
+    onDelete: closeStored,
+    available: () => zoetrope?.model.available,
+    onPart: () => {
+      if (zoetrope && !controller) void open();
+    },
+  });
   const showModels = element('button', { type: 'button', onclick: () => storedModels.open() }, 'Models');
   const form = createForm({ onSubmit: () => void generate(), onChange: showOutline });
 

@@ -1,33 +1,15 @@
-import { proxy, type Remote, wrap } from 'comlink';
+import { proxy, type Remote } from 'comlink';
 import { ZoetropeError } from '../errors';
 import type { Importer, ImportSettings, SourceSpec } from '../import/protocol';
-import { guard, watchDeath } from './link';
+import { guard } from './link';
 import type { ImportInput, StoreOptions } from './options';
+import { connectStore, type StoreLink } from './store-worker';
 
-/** The page's side of the worker that imports. */
+/** The page's side of importing. */
 
-interface Link {
-  importer: Remote<Importer>;
-  call<T>(pending: Promise<T>): Promise<T>;
-}
-
-let link: Link | undefined;
-
-function startImporter(): Worker {
-  return new Worker(new URL('../../workers/import.ts', import.meta.url), { type: 'module', name: 'zoetrope-import' });
-}
-
-/** The worker is started at the first call and works beside the store's, since an import may take long. */
-function connect(): Link {
-  if (link) return link;
-  const worker = startImporter();
-  const death = watchDeath(worker, 'Start the import again; it goes on where it stopped.');
-  death.promise.catch(() => {
-    worker.terminate();
-    link = undefined;
-  });
-  link = { importer: wrap<Importer>(worker), call: (pending) => Promise.race([pending, death.promise]) };
-  return link;
+function connect(): { importer: Remote<Importer>; call: StoreLink['call'] } {
+  const { worker, call } = connectStore();
+  return { importer: worker.importer as unknown as Remote<Importer>, call };
 }
 
 /** A source as it crosses the boundary. */

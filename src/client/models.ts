@@ -1,10 +1,11 @@
-import { proxy, type Remote, wrap } from 'comlink';
+import { proxy, type Remote } from 'comlink';
 import { ZoetropeError } from '../errors';
 import type { ImportOutlook } from '../import/inspect';
 import type { ImportSettings, StoredPart, UnfinishedImport } from '../import/protocol';
-import type { ModelStore, StorageUse, StoredModel, StoreProgress, Verification, WorkerSide } from '../protocol';
-import { guard, startWorker, watchDeath } from './link';
+import type { ModelStore, StorageUse, StoredModel, StoreProgress, Verification } from '../protocol';
+import { guard } from './link';
 import type { ImportInput, StoreOptions } from './options';
+import { connectStore, type StoreLink } from './store-worker';
 
 /** The models in this browser's storage. Every rejection is a {@link ZoetropeError}. */
 export interface Models {
@@ -48,26 +49,10 @@ export interface Models {
   parts(): Promise<StoredPart[]>;
 }
 
-/** What a call needs: the store, and a way to end with the worker. */
-interface Link {
-  store: Remote<ModelStore>;
-  call<T>(pending: Promise<T>): Promise<T>;
-}
-
-let link: Link | undefined;
-
-/** The store works in a worker of its own, started at the first call, so that it never waits for a video. */
-function connect(): Link {
-  if (link) return link;
-  const worker = startWorker();
-  const death = watchDeath(worker, 'Try again; what is stored stays.');
-  death.promise.catch(() => {
-    worker.terminate();
-    link = undefined;
-  });
-  const { store } = wrap<WorkerSide>(worker) as unknown as { store: Remote<ModelStore> };
-  link = { store, call: (pending) => Promise.race([pending, death.promise]) };
-  return link;
+/** comlink gives proxies of what lies within, which its types do not say. */
+function connect(): { store: Remote<ModelStore>; call: StoreLink['call'] } {
+  const { worker, call } = connectStore();
+  return { store: worker.store as unknown as Remote<ModelStore>, call };
 }
 
 type Report = (progress: StoreProgress) => void;

@@ -1,6 +1,6 @@
 import type { Quantization } from '../manifest';
 import type { PartName } from '../part';
-import type { StoreProgress } from '../protocol';
+import type { ModelStore, StoreProgress } from '../protocol';
 import type { ImportOutlook } from './inspect';
 
 /** What crosses the boundary of the worker that imports. */
@@ -52,7 +52,7 @@ export interface StoredPart {
   sizeBytes: number;
 }
 
-/** The worker that imports. Every rejection is a {@link ZoetropeError}. */
+/** Importing into the store, in its worker. Every rejection is a {@link ZoetropeError}. */
 export interface Importer {
   /** Tells what the sources are, from their headers alone. */
   inspect(sources: SourceSpec[]): Promise<ImportOutlook>;
@@ -71,4 +71,10 @@ export interface Importer {
   parts(): Promise<StoredPart[]>;
   /** Ends the work with `aborted`. What is there stays. */
   stop(job: string): void;
+}
+
+/** What the store's worker exposes. */
+export interface StoreWorkerSide {
+  readonly store: ModelStore;
+  readonly importer: Importer;
 }

@@ -11,7 +11,7 @@ import { browserArguments, findBrowser } from '../../src/cli/browser';
 import { byteRange } from '../../src/cli/server';
 import { MANIFEST_FILE } from '../../src/manifest';
 import type { StoreProgress } from '../../src/protocol';
-import { type Chromium, openChromium, type PageError } from '../harness/chromium';
+import { type Chromium, openChromium, type PageError, screenshot } from '../harness/chromium';
 
 /** The demo checkpoint as diffusers saves it. */
 const source = resolve(import.meta.dirname, '../../../shared/data/demo-model');
@@ -362,6 +362,61 @@ describe('an import in the page', () => {
     expect(made.refusal.code).toBe('model-in-use');
     expect(made.none).toEqual([]);
     expect(made.beside).toMatchObject({ film: false, rife: true });
+  });
+
+  it('is a part of the models screen: files, what they are, progress, pause, and the model in the list', async () => {
+    await page.evaluate(() => {
+      // Playwright drives inputs, not the pickers of the operating system.
+      Object.assign(globalThis, { showOpenFilePicker: undefined, showDirectoryPicker: undefined });
+    });
+    await page.setViewportSize({ width: 1280, height: 1000 });
+    await page.getByRole('button', { name: 'Models' }).click();
+    const section = page.getByRole('region', { name: 'Import weights' });
+    const choose = async (button: string, files: string | string[]) => {
+      const [chooser] = await Promise.all([
+        page.waitForEvent('filechooser'),
+        section.getByRole('button', { name: button }).click(),
+      ]);
+      await chooser.setFiles(files);
+    };
+    await choose('Choose files', join(source, 'vae/diffusion_pytorch_model.safetensors'));
+    await section.getByText('No source holds').waitFor();
+    expect(await section.getByRole('button', { name: 'Import', exact: true }).isDisabled()).toBe(true);
+    await screenshot(page, 'import-incomplete');
+    await section.getByRole('button', { name: 'Clear' }).click();
+    await choose('Choose a folder', source);
+    await section.getByText('A whole model with two experts.').waitFor();
+    await screenshot(page, 'import-ready');
+    await section.getByLabel('Name').fill('by hand');
+    await section.getByLabel('Matrices').selectOption('q4');
+    await page.emulateMedia({ colorScheme: 'dark' });
+    await page.setViewportSize({ width: 360, height: 740 });
+    await screenshot(page, 'import-ready-phone-dark');
+    expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
+    await section.getByRole('button', { name: 'Import', exact: true }).click();
+    await section.getByText('of the sources').waitFor();
+    await section.getByRole('button', { name: 'Pause' }).click();
+    await section.getByText('Paused.').waitFor();
+    await section.getByRole('button', { name: 'Continue by hand' }).click();
+    await section.getByText('again and press Import').waitFor();
+    await screenshot(page, 'import-paused-phone-dark');
+    await section.getByRole('button', { name: 'Import', exact: true }).click();
+    await section.getByText('Imported.').waitFor();
+    const open = page.getByRole('link', { name: 'Open by hand' });
+    expect(await open.getAttribute('href')).toMatch(/^\?model=stored%3A[0-9a-f]{64}$/);
+
+    await page.emulateMedia({ colorScheme: 'light' });
+    await choose('Choose files', resolve(source, '../film/tiny-random.safetensors'));
+    await section.getByText('weights of FILM').waitFor();
+    await section.getByRole('button', { name: 'Import', exact: true }).click();
+    await section.getByText('FILM was added.').waitFor();
+    await section.getByText(/FILM.*: stored in this browser/).waitFor();
+    await screenshot(page, 'import-film-phone');
+    await page.setViewportSize({ width: 1280, height: 1000 });
+    await page.emulateMedia({ colorScheme: 'dark' });
+    await screenshot(page, 'import-film-dark');
+    await section.getByRole('button', { name: 'Delete FILM' }).click();
+    await section.getByText('FILM: not stored in this browser.').waitFor();
   });
 });
 

@@ -131,7 +131,7 @@ describe('presets', () => {
 describe('limitsOf', () => {
   it('names each missing part with the value that needs it', () => {
     expect(limitsOf('interpolator_model', {}, NOTHING).unavailable).toEqual(['film', 'rife']);
-    expect(limitsOf('interpolator_model', {}, NOTHING).note).toMatch(/no FILM.*no RIFE/);
+    expect(limitsOf('interpolator_model', {}, NOTHING).note).toMatch(/FILM.*add them under Models.*no RIFE/);
     expect(limitsOf('interpolator_model', {}, { ...EVERYTHING, rife: false })).toEqual({
       unavailable: ['rife'],
       note: 'This model folder has no RIFE weights.',

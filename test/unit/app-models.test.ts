@@ -28,12 +28,12 @@ const PROGRESS: StoreProgress = {
 describe('a stored model', () => {
   it.each<[Partial<StoredModel>, string[], string]>([
     [{}, ['open', 'verify', 'delete'], '14.0 MB, complete'],
-    [{ url: null }, ['verify', 'delete'], '14.0 MB, complete'],
+    [{ url: null }, ['open', 'verify', 'delete'], '14.0 MB, complete'],
     [{ state: 'partial', storedBytes: 5e6 }, ['resume', 'delete'], '5.00 MB of 14.0 MB'],
     [
       { state: 'partial', storedBytes: 5e6, url: null },
       ['delete'],
-      '5.00 MB of 14.0 MB; download it again to complete it',
+      '5.00 MB of 14.0 MB; import or download it again to complete it',
     ],
     [{ state: 'damaged' }, ['repair', 'delete'], 'Its manifest is damaged'],
     [{ busy: true }, [], 'Another tab is working on it'],
