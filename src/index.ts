@@ -1,10 +1,11 @@
 import { wrap } from 'comlink';
 import type { FalProxy, ServeFalOptions } from '../workers/service-host';
 import { EXPANSION_ORDER, type ExpandPrompt, type ExpansionEngineName } from './client/expansion';
-import { follow, type GenerateOptions, type Generation } from './client/generation';
+import { type CalibrateOptions, calibrate, follow, type GenerateOptions, type Generation } from './client/generation';
 import { createJobs, type Jobs } from './client/jobs';
 import { startWorker, watchDeath } from './client/link';
 import { ZoetropeError } from './errors';
+import type { Acceleration } from './manifest';
 import {
   carryErrors,
   type LanguageModel,
@@ -17,7 +18,7 @@ import {
 import { parseRequest, type Request } from './request';
 
 export type { ExpandPrompt, ExpansionEngineName } from './client/expansion';
-export type { GenerateOptions, Generation, VideoFile } from './client/generation';
+export type { CalibrateOptions, GenerateOptions, Generation, VideoFile } from './client/generation';
 export type { Jobs, ResumeOptions } from './client/jobs';
 export { type Models, models } from './client/models';
 export type { ImportInput, StoreOptions } from './client/options';
@@ -28,6 +29,7 @@ export { createHosted, type HostedAccess } from './fal/hosted';
 export type { QueueStatus, RequestLog } from './fal/status';
 export type { ImportOutlook, Inspection } from './import/inspect';
 export type { ImportSettings, StoredPart, UnfinishedImport } from './import/protocol';
+export type { Acceleration, MagnitudeRatios } from './manifest';
 export type {
   EvaluationCounts,
   LanguageModel,
@@ -98,6 +100,12 @@ export interface Zoetrope {
   plan(request: Request): Promise<PlanReport>;
   /** Videos that are not finished, of all tabs of this site: those that were interrupted, and those that wait in line. */
   readonly jobs: Jobs;
+  /**
+   * Measures what `acceleration: "regular"` goes by, for the `acceleration` of the model's `zoetrope.json`: runs the request's steps once
+   * with every one computed, and makes no video. {@link ZoetropeError} `bad-request` where a guidance scale is 1 or an expert has fewer
+   * than two steps.
+   */
+  calibrate(request: Request, options?: CalibrateOptions): Promise<Acceleration>;
   /** GPU buffers in bytes, now and at their highest. */
   memory(): Promise<MemoryUse>;
   /** Frees the GPU device with everything on it. A running job goes on from its last step on a new one. */
@@ -145,6 +153,7 @@ export async function load({
       jobs: createJobs(engine, call, info, (id, options) =>
         follow(engine, call, prompts, id, options, (job, report) => engine.resume(job, report)),
       ),
+      calibrate: async (request, options) => calibrate(engine, call, parseRequest(request), options),
       memory: () => call(engine.memory()),
       reset: () => call(engine.reset()),
       close: () => {

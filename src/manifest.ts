@@ -259,6 +259,12 @@ export interface Manifest {
   components: Partial<Record<ComponentName, ManifestFile[]>>;
 }
 
+/** Text of `zoetrope.json` with one line for each member, so that two versions can be compared by eye. */
+export function manifestText(manifest: Manifest): string {
+  const lines = Object.entries(manifest).map(([key, value]) => `${JSON.stringify(key)}: ${JSON.stringify(value)}`);
+  return `{\n${lines.join(',\n')}\n}\n`;
+}
+
 /** Name of part `index` of a matrix that was split by rows to fit a device's bindings. Scales and zero points add their suffix. */
 export function partName(matrix: string, index: number): string {
   return `${matrix}[${index}]`;

@@ -182,7 +182,7 @@ async function makeVideo(
 }
 
 /** The model's parts, with the time and progress of loading them accounted to the job that needs them. */
-class Parts {
+export class Parts {
   constructor(
     private readonly host: Host,
     private readonly meter: ProgressMeter,
@@ -263,7 +263,7 @@ function resolutionLog(request: Request, resolved: { interpolator_model: string 
 }
 
 /** Cleans, tokenises and encodes prompts, with the same weights in one go. */
-async function encodePrompts(prompts: readonly string[], host: Host, parts: Parts, meter: ProgressMeter) {
+export async function encodePrompts(prompts: readonly string[], host: Host, parts: Parts, meter: ProgressMeter) {
   const { gpu, ort, model, signal } = host;
   const tokenizer = await parts.tokenizer();
   const config = model.manifest.umt5;
@@ -282,7 +282,13 @@ async function encodePrompts(prompts: readonly string[], host: Host, parts: Part
   return encoded;
 }
 
-function denoiseHost({ gpu, ort, model, signal }: Host, parts: Parts, plan: Plan, meter: ProgressMeter): DenoiseHost {
+/** A sampling run's view of the host. */
+export function denoiseHost(
+  { gpu, ort, model, signal }: Host,
+  parts: Parts,
+  plan: Plan,
+  meter: ProgressMeter,
+): DenoiseHost {
   const steps = plan.denoise.schedule.timesteps.length;
   const onProgress = (step: number, share: number) => meter.report('diffusion', step, steps, share);
   return { gpu, ort, config: model.manifest.dit, expert: (stage) => parts.expert(stage), signal, onProgress };

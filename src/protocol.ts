@@ -1,6 +1,6 @@
 import { transferHandlers } from 'comlink';
 import { type ErrorDetail, ZoetropeError, type ZoetropeErrorCode } from './errors';
-import type { Resolution, Sizes } from './manifest';
+import type { Acceleration, Resolution, Sizes } from './manifest';
 import type { AvailableParts, Request, ResolvedRequest } from './request';
 
 /** The one interface that crosses the worker boundary, and how errors cross it whole. */
@@ -256,6 +256,8 @@ export interface Engine {
   generate(request: Request, options: JobOptions, report: Report): Promise<GeneratedVideo>;
   /** Runs the kept job that `options.id` names, from the last step that was kept. */
   resume(options: JobOptions, report: Report): Promise<GeneratedVideo>;
+  /** Measures what `acceleration` goes by: a run of the request's steps without a video. Takes its turn among the jobs. */
+  calibrate(request: Request, options: JobOptions, report: Report): Promise<Acceleration>;
   /** Ends a job with `aborted`: at once if it waits, after the dispatch in flight if it runs. */
   cancel(id: string): void;
   memory(): Promise<MemoryUse>;

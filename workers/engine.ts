@@ -251,7 +251,13 @@ async function openFile(handle: FileSystemFileHandle): Promise<ByteSink> {
 }
 
 /** Runs a job until it is done, across lost devices and once across a device that ran out of memory. */
-async function runJob(request: Request, options: JobOptions, given: Report, signal: AbortSignal, running: Running) {
+async function runJob<T>(
+  work: (host: Host, report: Report) => Promise<T>,
+  options: JobOptions,
+  given: Report,
+  signal: AbortSignal,
+  running: Running,
+): Promise<T> {
   const now = () => performance.now();
   const report = steadyReport(given, now);
   const log = (entry: LogEntry) => report.log(entry);
@@ -298,12 +304,12 @@ async function runJob(request: Request, options: JobOptions, given: Report, sign
       throw error;
     });
     loss.catch(() => undefined);
-    const work = generate(request, options, host, report);
+    const result = work(host, report);
     try {
-      return await Promise.race([work, loss]);
+      return await Promise.race([result, loss]);
     } finally {
       seen.peakBytes = gpu.memory.peakBytes;
-      await Promise.race([work.catch(() => undefined), sleep(REMAINS_MS, signal)]);
+      await Promise.race([result.catch(() => undefined), sleep(REMAINS_MS, signal)]);
     }
   };
   return recovering(attempt, { budgetBytes, log, release: () => engine.reset() });
@@ -316,19 +322,29 @@ function newJob(id: string, request: Request, checkOutput: boolean): NewJob {
 }
 
 /** Runs a job when its turn has come, under the id that cancels it. */
-async function inLine(
-  { id }: JobOptions,
-  job: (signal: AbortSignal) => Promise<GeneratedVideo>,
-): Promise<GeneratedVideo> {
+async function inLine<T>({ id }: JobOptions, job: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   jobs.set(id, controller);
   try {
-    const video = await inTurn(controller.signal, () => job(controller.signal));
-    const buffers = [video.mp4, video.rgb24].filter((buffer) => buffer !== undefined);
-    return transfer(video, buffers);
+    return await inTurn(controller.signal, () => job(controller.signal));
   } finally {
     jobs.delete(id);
   }
+}
+
+/** Runs the kept job that `options.id` names, or `created`, to its video. */
+async function runKept(
+  request: Request,
+  options: JobOptions,
+  report: Report,
+  signal: AbortSignal,
+  created?: NewJob,
+): Promise<GeneratedVideo> {
+  const work = (host: Host, steady: Report) => generate(request, options, host, steady);
+  const run = (running: Running) => runJob(work, options, report, signal, running);
+  const video = await keeping(options.id, signal, (entry) => report.log(entry), run, created);
+  const buffers = [video.mp4, video.rgb24].filter((buffer) => buffer !== undefined);
+  return transfer(video, buffers);
 }
 
 const jobList: JobList = {
@@ -386,8 +402,7 @@ const engine: WorkerSide = {
   generate: (request, options, report) =>
     inLine(options, (signal) => {
       const job = newJob(options.id, request, options.checkOutput ?? false);
-      const run = (running: Running) => runJob(request, options, report, signal, running);
-      return keeping(options.id, signal, (entry) => report.log(entry), run, job);
+      return runKept(request, options, report, signal, job);
     }),
 
   resume: (options, report) =>
@@ -399,8 +414,14 @@ const engine: WorkerSide = {
           `This video belongs to the model "${needed.name}" at ${needed.url}, which is not the one that is open. Load that one.`,
         );
       }
-      const run = (running: Running) => runJob(request, { ...options, checkOutput }, report, signal, running);
-      return keeping(options.id, signal, (entry) => report.log(entry), run);
+      return runKept(request, { ...options, checkOutput }, report, signal);
+    }),
+
+  calibrate: (request, options, report) =>
+    inLine(options, (signal) => {
+      const work = async (host: Host, steady: Report) =>
+        (await import('../src/calibration')).calibrate(request, host, steady);
+      return runJob(work, options, report, signal, { job: undefined, stepsKept: 0 });
     }),
 
   cancel(id) {

@@ -5,6 +5,7 @@ import {
   MANIFEST_FILE,
   type Manifest,
   type ManifestFile,
+  manifestText,
   type Quantization,
   type Sizes,
 } from '../manifest';
@@ -68,12 +69,6 @@ async function copyTokenizer(sink: FolderSink, { tokenizer }: Checkpoint): Promi
     await writer.abandon();
     throw error;
   }
-}
-
-/** Manifest text with one line for each member, so that two versions can be compared by eye. */
-function manifestText(manifest: Manifest): string {
-  const lines = Object.entries(manifest).map(([key, value]) => `${JSON.stringify(key)}: ${JSON.stringify(value)}`);
-  return `{\n${lines.join(',\n')}\n}\n`;
 }
 
 async function writeManifest(sink: FolderSink, manifest: Manifest): Promise<void> {

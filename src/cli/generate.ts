@@ -1,20 +1,16 @@
 import { createWriteStream } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { Command } from 'commander';
-import type { Browser } from 'playwright-core';
-import { type ErrorDetail, messageOf, ZoetropeError, type ZoetropeErrorCode } from '../errors';
-import type { Generation, load } from '../index';
-import type { PartName } from '../part';
+import { ZoetropeError } from '../errors';
+import type { Generation } from '../index';
 import type { Progress } from '../protocol';
 import type { Request } from '../request';
-import { findBrowser, startBrowser } from './browser';
 import { addRequestFlags, requestFromFlags } from './flags';
-import { isModelFolder, modelsFolder, pageFolder } from './installation';
+import { type Failed, type PageScope, runInPage } from './page-job';
 import { progressView } from './progress';
-import { startServer } from './server';
 
 /** `zoetrope generate`: the built page in a browser without a window, driven from here. */
 
@@ -36,76 +32,32 @@ export type Answer = Pick<Generation, 'prompt' | 'seed' | 'timings' | 'request' 
   video: { url: string; content_type: string; file_name: string; file_size: number };
 };
 
-/** What the page's script sees: the library, and a function of ours. */
-interface PageScope {
-  zoetrope?: { load: typeof load };
-  reportProgress(progress: Progress): void;
-}
-
-/** A result or an error; errors of a page lose everything but their text on the way. */
-type PageResult =
-  | { answer: Omit<Answer, 'video'> & { video: Omit<Answer['video'], 'url'> } }
-  | { error: { code: ZoetropeErrorCode; message: string; detail: readonly ErrorDetail[] } };
+type PageAnswer = { answer: Omit<Answer, 'video'> & { video: Omit<Answer['video'], 'url'> } };
 
 /** Makes a video and writes it. Throws `ZoetropeError`; files that were begun are removed. */
 export async function runGenerate(request: Request, args: GenerateArguments): Promise<Answer> {
-  const { signal } = args;
   const uploads = new Map<string, string>([[crypto.randomUUID(), resolve(args.out)]]);
   if (args.frames !== undefined) uploads.set(crypto.randomUUID(), resolve(args.frames));
   const [videoUpload, framesUpload] = uploads.keys();
-  const model = locateModel(args.model);
-  const server = await startServer({
-    folders: {
-      '/': pageFolder(),
-      '/model/': model.folder ?? modelsFolder(),
-      '/film/': interpolatorOf(model.folder, 'film'),
-      '/rife/': interpolatorOf(model.folder, 'rife'),
-    },
-    receive: (name, body) => receive(uploads, name, body),
-  });
-  let browser: Browser | undefined;
   try {
-    signal?.throwIfAborted();
-    browser = await startBrowser(await findBrowser());
-    const job = drive(browser, server.url, args.onProgress, {
-      request,
-      model: model.url ?? new URL('model/', server.url).href,
-      video: `/upload/${videoUpload}`,
-      frames: framesUpload === undefined ? null : `/upload/${framesUpload}`,
+    const { answer } = await runInPage({
+      script: generateInPage,
+      job: (model): Job => ({
+        request,
+        model,
+        video: `/upload/${videoUpload}`,
+        frames: framesUpload === undefined ? null : `/upload/${framesUpload}`,
+      }),
+      model: args.model,
+      receive: (name, body) => receive(uploads, name, body),
+      onProgress: args.onProgress,
+      signal: args.signal,
     });
-    const result = await Promise.race([job, rejection(signal)]);
-    if ('error' in result) {
-      const { code, message, detail } = result.error;
-      throw new ZoetropeError(code, message, { detail });
-    }
-    const { answer } = result;
     const url = resolve(args.out);
     return { ...answer, video: { ...answer.video, url, file_name: basename(url) } };
-  } catch (error) {
-    if (signal?.aborted) throw new ZoetropeError('aborted', 'The generation was cancelled.', { cause: error });
-    throw error;
   } finally {
-    await browser?.close().catch(() => undefined);
-    await server.close();
     for (const path of uploads.values()) await rm(partOf(path), { force: true });
   }
-}
-
-/** A folder to serve, or the URL of one that is served elsewhere. */
-function locateModel(model: string | undefined): { folder?: string; url?: string } {
-  if (model !== undefined && /^https?:\/\//.test(model)) return { url: model.endsWith('/') ? model : `${model}/` };
-  const folder = resolve(model ?? `${modelsFolder()}/demo`);
-  if (isModelFolder(folder)) return { folder };
-  throw new ZoetropeError(
-    'unreadable-source',
-    `${folder} is no model folder: it has no zoetrope.json. Make one with: zoetrope import --from <checkpoint> --to <folder>`,
-  );
-}
-
-/** The interpolator beside a model, else the one of this package. */
-function interpolatorOf(model: string | undefined, part: PartName): string {
-  const beside = model === undefined ? undefined : join(dirname(model), part);
-  return beside !== undefined && isModelFolder(beside) ? beside : join(modelsFolder(), part);
 }
 
 const partOf = (path: string) => `${path}.part`;
@@ -118,11 +70,6 @@ async function receive(uploads: ReadonlyMap<string, string>, name: string, body:
   await rename(partOf(path), path);
 }
 
-/** Never settles without a signal. */
-function rejection(signal: AbortSignal | undefined): Promise<never> {
-  return new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason), { once: true }));
-}
-
 interface Job {
   request: Request;
   model: string;
@@ -131,29 +78,13 @@ interface Job {
   frames: string | null;
 }
 
-/** Opens the page and runs the job in it. */
-async function drive(
-  browser: Browser,
-  url: string,
-  onProgress: GenerateArguments['onProgress'],
-  job: Job,
-): Promise<PageResult> {
-  const problems: string[] = [];
-  try {
-    const page = await browser.newPage();
-    page.on('pageerror', (error) => problems.push(error.message));
-    page.on('crash', () => problems.push('the page crashed'));
-    await page.exposeFunction('reportProgress', (progress: Progress) => onProgress?.(progress));
-    await page.goto(`${url}?idle`);
-    return await page.evaluate(generateInPage, job);
-  } catch (cause) {
-    const why = [messageOf(cause), ...problems].join('; ');
-    throw new ZoetropeError('worker-died', `The browser ended before the video was made: ${why}`, { cause });
-  }
-}
-
 /** Runs inside the page, so it uses nothing of this module. */
-async function generateInPage({ request, model, video: videoPath, frames: framesPath }: Job): Promise<PageResult> {
+async function generateInPage({
+  request,
+  model,
+  video: videoPath,
+  frames: framesPath,
+}: Job): Promise<PageAnswer | Failed> {
   const scope = globalThis as unknown as PageScope;
   const put = async (path: string, body: Blob | ArrayBuffer) => {
     const response = await fetch(path, { method: 'PUT', body });

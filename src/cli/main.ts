@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { messageOf, ZoetropeError } from '../errors';
+import { calibrateCommand } from './calibrate';
 import { generateCommand } from './generate';
 import { importCommand } from './import';
 import { inspectCommand } from './inspect';
@@ -45,6 +46,7 @@ export async function main(args: readonly string[]): Promise<void> {
     planCommand(),
     importCommand(builtScript()),
     inspectCommand(),
+    calibrateCommand(),
     verifyCommand(),
     serveCommand(),
   ];

@@ -1,5 +1,6 @@
 import { type ProxyMarked, proxy, type Remote } from 'comlink';
 import { throwIfAborted } from '../errors';
+import type { Acceleration } from '../manifest';
 import type {
   GeneratedVideo,
   JobOptions,
@@ -12,7 +13,7 @@ import type {
   Timings,
   WorkerSide,
 } from '../protocol';
-import type { ResolvedRequest } from '../request';
+import type { Request, ResolvedRequest } from '../request';
 import { type ExpandPrompt, type ExpansionEngineName, pageEngines } from './expansion';
 import { guard } from './link';
 
@@ -137,6 +138,28 @@ export async function follow(
         frames: { width: made.width, height: made.height, count: made.frames, rgb24: made.rgb24 },
       }),
     };
+  } finally {
+    signal?.removeEventListener('abort', cancel);
+  }
+}
+
+/** Extras of a measurement. */
+export type CalibrateOptions = Pick<GenerateOptions, 'signal' | 'onProgress'>;
+
+/** Follows a measurement to its ratios. */
+export async function calibrate(
+  engine: Remote<WorkerSide>,
+  call: <T>(pending: Promise<T>) => Promise<T>,
+  request: Request,
+  { signal, onProgress }: CalibrateOptions = {},
+): Promise<Acceleration> {
+  throwIfAborted(signal);
+  const id = crypto.randomUUID();
+  const cancel = () => void engine.cancel(id).catch(() => undefined);
+  signal?.addEventListener('abort', cancel, { once: true });
+  const report = proxy({ progress: guard(onProgress), preview: () => undefined, log: () => undefined });
+  try {
+    return await call(engine.calibrate(request, { id, previews: false, rgb24: false }, report));
   } finally {
     signal?.removeEventListener('abort', cancel);
   }

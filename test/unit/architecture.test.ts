@@ -17,7 +17,7 @@ const BRACKETS = [
   ['src/import'],
   ['src/progress', 'src/probe'],
   ['src/pipeline', 'src/fal'],
-  ['src/model', 'src/recovery'],
+  ['src/model', 'src/recovery', 'src/calibration'],
   ['workers'],
   ['src/client'],
   ['src/index'],

@@ -427,6 +427,11 @@ describe('the shipped demo model', () => {
     for (const path of readdirSync(SHIPPED)) {
       if (path !== 'README.md') shipped.set(path, new Uint8Array(readFileSync(new URL(path, SHIPPED))));
     }
+    // The ratios are no part of the import: `zoetrope calibrate` has added them.
+    const measured = new TextDecoder().decode(shipped.get('zoetrope.json'));
+    const imported = measured.replace(/^"acceleration": .*\n/m, '');
+    expect(imported.length).toBeLessThan(measured.length);
+    shipped.set('zoetrope.json', new TextEncoder().encode(imported));
     const expected = (await hashes(shipped)).sort();
     for (let time = 0; time < 2; time++) {
       const sink = memoryFolder();

@@ -1,7 +1,10 @@
 import { describe, expect, it } from 'vitest';
+import { publishedAcceleration } from '../../src/checkpoint/ratios';
 import type { DitConfig, VaeConfig } from '../../src/config';
+import { residualBytes } from '../../src/diffusion/residuals';
 import type { Manifest } from '../../src/manifest';
 import { type DeviceBudget, planDit, planVideo } from '../../src/plan';
+import { accelerationMessage } from '../../src/plan/acceleration';
 import { type Request, type ResolvedRequest, resolveRequest } from '../../src/request';
 
 const A14B: DitConfig = {
@@ -172,5 +175,43 @@ describe('planning a request', () => {
     expect(planVideo(resolved({}), MODEL, DEFAULTS).vaeTile).toBe(54);
     const roomy = { ...DEFAULTS, maxStorageBufferBindingSize: 2 ** 33, maxBufferSize: 2 ** 33 };
     expect(planVideo(resolved({}), MODEL, roomy).vaeTile).toBeNull();
+  });
+
+  it('counts the residuals of what is left out, and computes every step where they do not fit', () => {
+    // A narrow decoder, so that sampling is what needs most.
+    const model = { ...MODEL, vae: { ...VAE, baseDim: 8 }, acceleration: publishedAcceleration('a14b')! };
+    const request = resolved({ acceleration: 'regular' });
+    const fits = (budgetBytes: number, acceleration: 'none' | 'regular' = 'none') => {
+      try {
+        return planVideo(resolved({ acceleration }), model, { ...DEFAULTS, budgetBytes });
+      } catch {
+        return undefined;
+      }
+    };
+    let [too, enough] = [1e9, 1e12];
+    while (enough - too > 1) {
+      const middle = Math.floor((too + enough) / 2);
+      if (fits(middle)) enough = middle;
+      else too = middle;
+    }
+    const { denoise } = planVideo(request, model, DEFAULTS);
+    // 75,600 tokens of 5120 half floats, and a scale and a norm of each, in two branches.
+    const bytes = residualBytes(model.dit, denoise.dit, 2);
+    expect(bytes / (2 * 75_600 * (5120 * 2 + 8))).toBeCloseTo(1, 5);
+    const tight = planVideo(request, model, { ...DEFAULTS, budgetBytes: enough + bytes - 1 });
+    expect(tight.evaluations.computesAll).toBe('memory');
+    expect(tight.denoise.evaluations!.every(({ conditional }) => conditional === 'compute')).toBe(true);
+    expect(accelerationMessage(tight.evaluations)).toContain('memory budget');
+    const roomy = planVideo(request, model, { ...DEFAULTS, budgetBytes: enough + bytes });
+    expect(roomy.evaluations.computesAll).toBeNull();
+    expect(roomy.denoise.evaluations![2]).toEqual({ conditional: 'skip', unconditional: 'skip' });
+    expect(accelerationMessage(roomy.evaluations)).toBe(
+      'acceleration "regular" reuses results of earlier steps at steps 3, 4, 6, 7, 9, 10, 12, 17, 19, 21, 23 of 27.',
+    );
+    expect(roomy.work.steps[2]! / roomy.work.steps[1]!).toBeLessThan(1e-3);
+    expect(
+      accelerationMessage(planVideo(resolved({ acceleration: 'none' }), model, DEFAULTS).evaluations),
+    ).toBeUndefined();
+    expect(accelerationMessage(planVideo(request, MODEL, DEFAULTS).evaluations)).toContain('zoetrope calibrate');
   });
 });

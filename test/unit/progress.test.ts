@@ -42,6 +42,18 @@ describe('ProgressMeter', () => {
     expect(seen[1]!.fraction).toBeCloseTo((5 + 10 + 70) / 105);
   });
 
+  it('weighs steps by their work, so that those which reuse a result count for little', () => {
+    const { meter: it, seen, tick } = meter({ text: 0, steps: [40, 1, 1, 40], decode: 0 });
+    it.report('text', 1, 1);
+    it.report('diffusion', 0, 4);
+    tick(400);
+    it.report('diffusion', 1, 4);
+    expect(seen[2]!.remainingMs).toBeCloseTo(420);
+    tick(20);
+    it.report('diffusion', 3, 4);
+    expect(seen[3]!.remainingMs).toBeCloseTo(400);
+  });
+
   it('estimates the rest from the pace of the stage that runs, once it has one', () => {
     const { meter: it, seen, tick } = meter();
     tick(5000);

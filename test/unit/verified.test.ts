@@ -2,7 +2,15 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { importCheckpoint } from '../../src/checkpoint/import';
 import { HUGGING_FACE_UMT5 } from '../../src/checkpoint/names';
 import { parseUmt5Config, umt5Shapes } from '../../src/config';
-import { hashPiece, MAX_PIECE_BYTES, type Manifest, type ManifestFile, tensorBytes } from '../../src/manifest';
+import {
+  type Acceleration,
+  hashPiece,
+  MAX_PIECE_BYTES,
+  type MagnitudeRatios,
+  type Manifest,
+  type ManifestFile,
+  tensorBytes,
+} from '../../src/manifest';
 import { parseManifest } from '../../src/store/manifest-reader';
 import { openModel, type VerifiedModel } from '../../src/store/verified';
 import {
@@ -261,6 +269,10 @@ describe('broken bytes', () => {
 describe('a manifest', () => {
   type Change = (changed: Manifest) => void;
   const high = (changed: Manifest) => changed.components.high![0]!;
+  const ratios = (change: Partial<Acceleration>, ofHigh: Partial<MagnitudeRatios> = {}): Acceleration => {
+    const expert = { sigmas: [0.9, 0.8], conditional: [1, 0.99], unconditional: [1, 0.99] };
+    return { threshold: 0.06, maxSkips: 2, retention: 0.2, high: { ...expert, ...ofHigh }, low: expert, ...change };
+  };
 
   it.each<[string, Change, string]>([
     ['escapes its folder', (m) => (high(m).path = '../high.safetensors'), 'stays inside its folder'],
@@ -333,6 +345,15 @@ describe('a manifest', () => {
     ['lacks a size', (m) => Reflect.deleteProperty(m.sizes['720p'], '9:16'), 'sizes.720p.9:16'],
     ['has two experts and no boundary', (m) => (m.boundary = null), 'boundary'],
     ['lacks a component', (m) => delete m.components.vae, 'components.vae'],
+    ['has ratios of one expert of two', (m) => (m.acceleration = ratios({ low: undefined })), 'same experts'],
+    ['has levels that rise', (m) => (m.acceleration = ratios({}, { sigmas: [0.9, 0.9] })), 'must fall'],
+    ['has fewer ratios than levels', (m) => (m.acceleration = ratios({}, { sigmas: [0.9, 0.8, 0.7] })), '3 levels'],
+    ['has a ratio of zero', (m) => (m.acceleration = ratios({}, { conditional: [1, 0] })), 'conditional.1'],
+    ['has a level above 1', (m) => (m.acceleration = ratios({}, { sigmas: [1.1, 0.9] })), 'sigmas.0'],
+    ['has a single level', (m) => (m.acceleration = ratios({}, { sigmas: [0.9] })), 'sigmas'],
+    ['has a hostile threshold', (m) => (m.acceleration = ratios({ threshold: 1e9 })), 'acceleration.threshold'],
+    ['skips nothing in a row', (m) => (m.acceleration = ratios({ maxSkips: 0 })), 'acceleration.maxSkips'],
+    ['retains more than all', (m) => (m.acceleration = ratios({ retention: 1.5 })), 'acceleration.retention'],
     ['is of a later format', (m) => Object.assign(m, { format: 2 }), 'format'],
   ])('that %s is refused', async (_, change, message) => {
     const changed: Manifest = JSON.parse(JSON.stringify(manifest));
