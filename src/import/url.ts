@@ -22,5 +22,9 @@ export async function urlSource(url: string): Promise<ImportSource> {
   const { origin, pathname, search } = new URL(url);
   const path = origin + pathname;
   const isFolder = pathname.endsWith('/') || (search === '' && !/\.[a-z0-9]+$/i.test(pathname));
-  return isFolder ? { path, folder: httpFolder(path + search) } : { path, file: await httpFile(path + search) };
+  // A checkpoint has no hashes, so half of one file and half of another must not become a model.
+  const options = { unchanged: true };
+  return isFolder
+    ? { path, folder: httpFolder(path + search, options) }
+    : { path, file: await httpFile(path + search, options) };
 }

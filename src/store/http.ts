@@ -61,6 +61,8 @@ class RangedFile implements ByteSource {
     private readonly request: (range: string) => Promise<Response>,
     private readonly url: string,
     readonly sizeBytes: number,
+    /** See {@link versionOf}; undefined where any will do. */
+    private readonly version: string | undefined,
   ) {}
 
   async read(begin: number, end: number): Promise<Uint8Array> {
@@ -73,6 +75,11 @@ class RangedFile implements ByteSource {
     const end = begin + buffer.length;
     if (begin === end) return;
     const response = await this.request(`bytes=${begin}-${end - 1}`);
+    const version = this.version === undefined ? undefined : versionOf(response);
+    if (version !== undefined && version !== this.version) {
+      await response.body?.cancel();
+      throw unreadable(this.url, `was replaced while it was read (${this.version}, now ${version}). Start again.`);
+    }
     if (response.status === 206) {
       const range = parseContentRange(response.headers.get('Content-Range'));
       if (range && (range.begin !== begin || range.end !== end || range.total !== this.sizeBytes)) {
@@ -108,6 +115,11 @@ class RangedFile implements ByteSource {
   }
 }
 
+/** What tells one version of a file from another: its ETag, else its date; undefined where the server shows neither. */
+function versionOf({ headers }: Response): string | undefined {
+  return headers.get('ETag') ?? headers.get('Last-Modified') ?? undefined;
+}
+
 /** Sends a GET and refuses every status that holds no bytes of the file. */
 async function get(fetch: Fetch, url: string, range: string, signal: AbortSignal | undefined): Promise<Response> {
   let response: Response;
@@ -123,7 +135,8 @@ async function get(fetch: Fetch, url: string, range: string, signal: AbortSignal
   throw unreadable(url, `answered ${response.status} ${response.statusText}.${hint}`);
 }
 
-async function openUrl(fetch: Fetch, url: string, signal: AbortSignal | undefined): Promise<ByteSource> {
+async function openUrl(url: string, options: HttpOptions): Promise<ByteSource> {
+  const { fetch = (url, init) => globalThis.fetch(url, init), signal, unchanged } = options;
   const request = (range: string) => get(fetch, url, range, signal);
   const response = await request('bytes=0-0');
   if (response.status === 206) {
@@ -133,7 +146,7 @@ async function openUrl(fetch: Fetch, url: string, signal: AbortSignal | undefine
       // Across origins the header shows only if the server exposes it.
       throw unreadable(url, 'answered a range without a readable Content-Range. The server must expose that header.');
     }
-    return new RangedFile(request, url, range.total);
+    return new RangedFile(request, url, range.total, unchanged ? versionOf(response) : undefined);
   }
   if (response.status === 416) {
     // Only an empty file has no byte 0.
@@ -156,6 +169,11 @@ export interface HttpOptions {
   /** Default: the global `fetch`. */
   fetch?: Fetch;
   signal?: AbortSignal | undefined;
+  /**
+   * Refuse a file that is replaced between two reads, by its ETag or date: for files that no hash vouches for. Default false, since
+   * servers behind one address may name the same file differently.
+   */
+  unchanged?: boolean;
 }
 
 /**
@@ -163,8 +181,7 @@ export interface HttpOptions {
  * @param url whole, with whatever query the server wants.
  */
 export function httpFile(url: string, options: HttpOptions = {}): Promise<ByteSource> {
-  const { fetch = (url, init) => globalThis.fetch(url, init), signal } = options;
-  return openUrl(fetch, url.replace(/#.*$/s, ''), signal);
+  return openUrl(url.replace(/#.*$/s, ''), options);
 }
 
 /**

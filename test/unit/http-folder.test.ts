@@ -41,6 +41,24 @@ describe('a server with Range', () => {
     expect(sent[0]!.url).toBe('https://x.test/m/zoetrope.json');
   });
 
+  it.each(['ETag', 'Last-Modified'])(
+    'must keep the file as it was opened, by its %s, where no hash vouches for it',
+    async (name) => {
+      let version = '"1"';
+      const { fetch } = server((response) => {
+        response.headers.set(name, version);
+        return response;
+      });
+      const careful = await httpFolder('https://x.test/m', { fetch, unchanged: true }).open('a.gguf');
+      const trusting = await httpFolder('https://x.test/m', { fetch }).open('a.gguf');
+      expect(await careful.read(0, 10)).toEqual(CONTENT.slice(0, 10));
+      version = '"2"';
+      await expect(careful.read(10, 20)).rejects.toMatchObject(unreadable);
+      await expect(careful.read(10, 20)).rejects.toThrow('replaced while it was read');
+      expect(await trusting.read(10, 20)).toEqual(CONTENT.slice(10, 20));
+    },
+  );
+
   const second = (response: (range: [number, number]) => Response) =>
     server((first, range) => (range[1] === 1 ? first : response(range))).fetch;
   const ranged = (body: Uint8Array<ArrayBuffer>, range: string) =>
