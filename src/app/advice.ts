@@ -60,7 +60,10 @@ const WORDS: Partial<Record<ZoetropeErrorCode, { title: string; steps: string[] 
   },
   'storage-unavailable': { title: 'No storage here', steps: [] },
   'model-in-use': { title: 'The model is in use', steps: [] },
-  'device-lost': { title: 'The GPU went away', steps: ['Press Generate again: a new device is made.'] },
+  'device-lost': {
+    title: 'The GPU went away',
+    steps: ['Restart the browser, open this page again and press Continue: what was computed is kept.'],
+  },
   'out-of-memory': {
     title: 'The GPU is out of memory',
     steps: ['Choose fewer frames or a smaller resolution.', 'Close other tabs and programs that use the GPU.'],

@@ -1,8 +1,18 @@
-import { type Generation, load, type Progress, type Zoetrope, ZoetropeError } from '../index';
+import {
+  type Generation,
+  load,
+  type Progress,
+  type Request,
+  type ResumeOptions,
+  type StoredJob,
+  type Zoetrope,
+  ZoetropeError,
+} from '../index';
 import { adviceFor } from './advice';
 import { element, setText } from './element';
 import { createForm } from './form';
 import { formatBytes } from './format';
+import type { LineView } from './line-view';
 import { createModelsView } from './models-view';
 import { createNotice } from './notice';
 import { outlineOf } from './outline';
@@ -23,6 +33,10 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
   let zoetrope: Zoetrope | undefined;
   /** Of the job that is running. */
   let controller: AbortController | undefined;
+  /** The list of unfinished videos, loaded when there is one to show. */
+  let line: LineView | undefined;
+  /** Whether those that wait in line run one after the other; not before the person has said so on this page. */
+  let lineRuns = false;
 
   const status = element('p', { class: 'status' });
   const facts = element('p', { class: 'model' });
@@ -42,11 +56,12 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
     },
   });
   const showModels = element('button', { type: 'button', onclick: () => storedModels.open() }, 'Models');
-  const form = createForm({ onSubmit: () => void generate(), onChange: showOutline });
+  const form = createForm({ onSubmit: () => void (controller ? addToLine() : generate()), onChange: showOutline });
+  const column = element('div', {}, form.root);
 
   root.append(
     element('header', {}, element('h1', {}, logo(), TITLE), element('div', { class: 'beside' }, status, showModels)),
-    element('main', {}, closed, form.root, stage.root),
+    element('main', {}, closed, column, stage.root),
     element('footer', {}, facts, element('p', {}, 'Zoetrope, Apache-2.0. Prompts and videos stay in this browser.')),
     storedModels.root,
   );
@@ -76,18 +91,28 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
     form.setModel(zoetrope.model);
     form.setButton(true, 'Generate');
     void showFacts();
+    void showLine();
   }
 
   async function generate(): Promise<void> {
     const request = form.request();
-    const outline = zoetrope && outlineOf(request, zoetrope.model.sizes);
     if (!zoetrope || controller) return;
+    const { generate: start } = zoetrope;
+    await make(request, (options) => start(request, options));
+  }
+
+  /** Follows a job on the stage, and then the next one of the line. @param start begins it with the page's listeners. */
+  async function make(
+    request: Request | undefined,
+    start: (options: ResumeOptions) => Promise<Generation | undefined>,
+  ): Promise<void> {
     controller = new AbortController();
     form.showProblems([]);
-    form.setButton(false, 'Generating');
-    if (outline) stage.showJob(outline);
+    form.setButton(true, 'Add to the line');
+    if (request) showJob(request);
+    void showLine();
     try {
-      const generation = await zoetrope.generate(request, {
+      const generation = await start({
         signal: controller.signal,
         onProgress: showProgress,
         onPreview: (preview) => {
@@ -95,8 +120,10 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
           void showFacts();
         },
       });
-      stage.showResult({ generation, size: sizeOf(generation) });
+      if (generation) stage.showResult({ generation, size: sizeOf(generation) });
     } catch (error) {
+      // A job that failed wants to be looked at before the next one takes the stage.
+      if (!(error instanceof ZoetropeError) || error.code !== 'aborted') lineRuns = false;
       showFailure(error);
     } finally {
       controller = undefined;
@@ -104,6 +131,87 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
       form.setButton(zoetrope !== undefined, 'Generate');
       void showFacts();
     }
+    await showLine();
+    if (lineRuns) await runLine();
+  }
+
+  function showJob(request: Request): void {
+    const outline = zoetrope && outlineOf(request, zoetrope.model.sizes);
+    if (outline) stage.showJob(outline);
+  }
+
+  /** Runs what waits in line for this model, if anything does. */
+  async function runLine(): Promise<void> {
+    const jobs = (await zoetrope?.jobs.list().catch(() => [])) ?? [];
+    if (!zoetrope || controller || !jobs.some((job) => job.state === 'waiting' && isOurs(job))) return;
+    const { next } = zoetrope.jobs;
+    lineRuns = true;
+    await make(undefined, (options) =>
+      next({
+        ...options,
+        onStart: ({ request }) => {
+          showJob(request);
+          void showLine();
+        },
+      }),
+    );
+  }
+
+  async function addToLine(): Promise<void> {
+    const request = form.request();
+    form.showProblems([]);
+    try {
+      await zoetrope?.jobs.add(request);
+      lineRuns = true;
+      await showLine();
+    } catch (error) {
+      const { message, detail } = adviceFor(error);
+      form.showProblems(detail);
+      if (detail.length === 0) (await lineView()).say(message);
+    }
+  }
+
+  function isOurs({ model: needed }: StoredJob): boolean {
+    return needed.id === zoetrope?.model.id;
+  }
+
+  async function lineView(): Promise<LineView> {
+    if (line) return line;
+    const { createLineView } = await import('./line-view'); // few pages have something in line
+    line ??= createLineView({
+      onContinue({ id, request }) {
+        if (!zoetrope || controller) return;
+        const { jobs } = zoetrope;
+        void make(request, (options) => jobs.continue(id, options));
+      },
+      onRemove: ({ id }) => void change((jobs) => jobs.remove(id)),
+      onMove: ({ id }, position) => void change((jobs) => jobs.move(id, position)),
+      onStart: () => void runLine(),
+    });
+    column.append(line.root);
+    return line;
+  }
+
+  /** Changes the line, and shows it, with what went wrong if something did. */
+  async function change(work: (jobs: Zoetrope['jobs']) => Promise<void>): Promise<void> {
+    let said = '';
+    try {
+      if (zoetrope) await work(zoetrope.jobs);
+    } catch (error) {
+      said = adviceFor(error).message;
+    }
+    (await lineView()).say(said);
+    await showLine();
+  }
+
+  /** Shows the unfinished videos but for those that run, here or in another tab. Where nothing is stored there are none. */
+  async function showLine(): Promise<void> {
+    if (!zoetrope) return;
+    const all = await zoetrope.jobs.list().catch(() => []);
+    const jobs = all.filter(({ state }) => state !== 'running');
+    if (jobs.length === 0 && !line) return;
+    const view = await lineView();
+    if (zoetrope) view.show(jobs, zoetrope.model.id, controller !== undefined, !lineRuns);
   }
 
   /** Stops reading a stored model that is about to be deleted, unless a job needs it. Gives what opens the model again. */
