@@ -97,7 +97,7 @@ export interface TensorSource {
  * @param offset of the part, counted from where the scan begins; a multiple of 16.
  * @param bytes good until it returns.
  */
-export type TensorSink = (offset: number, bytes: Uint8Array) => void;
+export type TensorSink = (offset: number, bytes: Uint8Array) => void | Promise<void>;
 
 /** A {@link TensorSource} that also gives parts of a tensor, for embedding rows and for matrices too large to hold. */
 export interface RangedTensorSource extends TensorSource {

@@ -5,7 +5,7 @@ import { throwIfAborted, ZoetropeError } from '../errors';
 import type { Gpu } from '../gpu/device';
 import type { GpuTensor } from '../gpu/memory';
 import type { BlockWeights, WeightView } from '../gpu/weights';
-import type { WorkQueue } from '../gpu/work-queue';
+import { WorkQueue } from '../gpu/work-queue';
 import { type Activations, type Branch, type DitPlan, sweeps } from './activations';
 import { type BlockGraph, blockGraphMac, type CompiledGraph, type DitSessions } from './block-graphs';
 import type { Evaluation } from './cache';
@@ -22,7 +22,7 @@ export interface DitHost {
   /** Where residuals are kept, for evaluations that keep or skip. */
   residuals?: Residuals | undefined;
   signal?: AbortSignal | undefined;
-  /** Bounds what is queued on the device. Default: nothing does. */
+  /** Bounds what is queued on the device. Default: one for each pass. */
   queue?: WorkQueue | undefined;
   /** Shown the tensors between the stages, by the fixtures' names; finds the first wrong step. */
   tap?: ((name: string, tensor: GpuTensor) => Promise<void>) | undefined;
@@ -38,7 +38,7 @@ export interface DitHost {
  * @param evaluations what each branch does, as many as `texts`. Where all of them skip, no block's weights are asked for. Default: all compute.
  */
 export async function predictVelocity(
-  host: DitHost,
+  unbounded: DitHost,
   expert: BlockWeights,
   latents: GpuTensor,
   timestep: number,
@@ -46,7 +46,8 @@ export async function predictVelocity(
   velocities: readonly GpuTensor[],
   evaluations: readonly Evaluation[] = texts.map(() => 'compute'),
 ): Promise<void> {
-  const { activations } = host;
+  const { gpu, plan, activations, signal } = unbounded;
+  const host = { ...unbounded, queue: unbounded.queue ?? new WorkQueue(gpu, plan.maxMacPerDispatch, signal) };
   await embedTime(host, expert.outer, timestep);
   await host.tap?.('e', activations.e);
   await host.tap?.('e0', activations.e0);

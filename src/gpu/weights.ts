@@ -15,6 +15,7 @@ import {
 } from '../manifest';
 import type { Gpu } from './device';
 import type { GpuTensor, GpuType } from './memory';
+import type { Staging } from './staging';
 
 /**
  * A set of weights in GPU buffers, one buffer a tensor, bound as graph inputs by name. Floats are float32 whatever their
@@ -27,6 +28,7 @@ export class Weights implements Disposable {
     private readonly gpu: Gpu,
     private entries: TensorSource['entries'],
     private readonly maxBindingBytes: number,
+    private readonly staging: Staging | undefined,
   ) {}
 
   /**
@@ -34,15 +36,21 @@ export class Weights implements Disposable {
    * what it made when it throws.
    * @param options.names default: every tensor of the source.
    * @param options.maxBindingBytes a matrix larger than this is split by rows. Default: what the device binds.
+   * @param options.staging carries the bytes, then and in {@link reload}. Default: the device's queue.
    */
   static async upload(
     gpu: Gpu,
     source: TensorSource,
-    options: { names?: Iterable<string>; signal?: AbortSignal | undefined; maxBindingBytes?: number } = {},
+    options: {
+      names?: Iterable<string>;
+      signal?: AbortSignal | undefined;
+      maxBindingBytes?: number | undefined;
+      staging?: Staging;
+    } = {},
   ): Promise<Weights> {
     const { maxStorageBufferBindingSize, maxBufferSize } = gpu.device.limits;
     const limit = options.maxBindingBytes ?? Math.min(maxStorageBufferBindingSize, maxBufferSize);
-    const weights = new Weights(gpu, source.entries, limit);
+    const weights = new Weights(gpu, source.entries, limit, options.staging);
     try {
       for (const name of options.names ?? source.entries.keys()) {
         throwIfAborted(options.signal);
@@ -114,7 +122,7 @@ export class Weights implements Disposable {
       const end = begin + rows * rowBytes;
       const tensor = this.place(part, gpuType(name, entry), [rows, ...entry.shape.slice(1)], old);
       const put: TensorSink = (offset, bytes) => this.put(tensor, entry, offset, bytes);
-      if (whole) put(0, whole.subarray(begin, end));
+      if (whole) await put(0, whole.subarray(begin, end));
       else await source.scan!(name, begin, end, put);
       begin = end;
     }
@@ -131,12 +139,12 @@ export class Weights implements Disposable {
   }
 
   /** Writes part of a tensor; `offset` is that of its bytes in the file. */
-  private put(tensor: GpuTensor, { dtype }: TensorEntry, offset: number, bytes: Uint8Array): void {
-    if (isFloatDtype(dtype)) {
-      this.gpu.memory.write(tensor, decodeFloats(bytes, dtype), (offset / DTYPE_BYTES[dtype]) * 4);
-    } else {
-      this.gpu.memory.write(tensor, bytes, offset);
-    }
+  private async put(tensor: GpuTensor, { dtype }: TensorEntry, offset: number, bytes: Uint8Array): Promise<void> {
+    const floats = isFloatDtype(dtype);
+    const values = floats ? decodeFloats(bytes, dtype) : bytes;
+    const at = floats ? (offset / DTYPE_BYTES[dtype]) * 4 : offset;
+    if (this.staging) await this.staging.write(tensor, values, at);
+    else this.gpu.memory.write(tensor, values, at);
   }
 
   /** Frees every buffer. */

@@ -1,5 +1,6 @@
 import { ZoetropeError } from '../errors';
 import type { Gpu } from '../gpu/device';
+import { Staging } from '../gpu/staging';
 import { type BlockWeights, Weights, type WeightView } from '../gpu/weights';
 import type { TensorSink, TensorSource } from '../manifest';
 
@@ -32,13 +33,14 @@ export interface StreamOptions {
 
 /**
  * A network whose blocks pass through a few slots of GPU memory: while a block computes, the next ones are read and written
- * into the other slots. A write is queued behind the commands that still read the slot, so nothing waits for the GPU. Blocks
- * are asked for in order, round after round; any other order works and waits.
+ * into the other slots, through mapped staging buffers. A write is queued behind the commands that still read the slot, so
+ * nothing waits for the GPU before the staging buffers are full. Blocks are asked for in order, round after round; any other order works and waits.
  */
 export class BlockStream implements BlockWeights, Disposable {
   readonly outer: WeightView;
   private readonly slots: { block: number; loading: Promise<Weights>; weights?: Weights }[] = [];
   private readonly costs: StreamReport = { uploadedBytes: 0, stallMs: 0, blocks: 0, ready: 0 };
+  private readonly staging: Staging;
   private disposed = false;
 
   private constructor(
@@ -48,6 +50,7 @@ export class BlockStream implements BlockWeights, Disposable {
     private readonly outside: Weights,
   ) {
     this.outer = outside.at('');
+    this.staging = new Staging(gpu, largestTensorBytes(source, options.prefix));
   }
 
   /** Uploads what lies outside the blocks. Throws `internal` for fewer than two slots. */
@@ -57,7 +60,7 @@ export class BlockStream implements BlockWeights, Disposable {
       throw new ZoetropeError('internal', `Streaming needs 2 slots or more, got ${slots}.`);
     }
     const names = [...source.entries.keys()].filter((name) => !name.startsWith(prefix) && !except.includes(name));
-    const outside = await Weights.upload(gpu, source, { names, signal, ...(maxBindingBytes && { maxBindingBytes }) });
+    const outside = await Weights.upload(gpu, source, { names, signal, maxBindingBytes });
     return new BlockStream(gpu, source, options, outside);
   }
 
@@ -86,12 +89,13 @@ export class BlockStream implements BlockWeights, Disposable {
   [Symbol.dispose](): void {
     this.disposed = true;
     this.outside[Symbol.dispose]();
-    for (const { loading } of this.slots.splice(0)) {
+    const loads = this.slots.splice(0).map(({ loading }) =>
       loading.then(
         (weights) => weights[Symbol.dispose](),
         () => undefined,
-      );
-    }
+      ),
+    );
+    Promise.all(loads).then(() => this.staging[Symbol.dispose]());
   }
 
   /** Starts loading a block, in a new slot or in that of the block which comes last after `present`. */
@@ -125,10 +129,11 @@ export class BlockStream implements BlockWeights, Disposable {
 
   private async load(source: TensorSource, into: Weights | undefined): Promise<Weights> {
     const { signal, maxBindingBytes } = this.options;
+    const { staging } = this;
     try {
       if (this.disposed) throw new ZoetropeError('internal', 'The stream of weights was closed.');
       if (into) await into.reload(source, signal);
-      return into ?? (await Weights.upload(this.gpu, source, { signal, ...(maxBindingBytes && { maxBindingBytes }) }));
+      return into ?? (await Weights.upload(this.gpu, source, { signal, maxBindingBytes, staging }));
     } catch (error) {
       into?.[Symbol.dispose]();
       throw error;
@@ -155,4 +160,12 @@ export class BlockStream implements BlockWeights, Disposable {
       }),
     };
   }
+}
+
+/** Bytes of the largest tensor inside blocks, where it takes most: as float32. */
+function largestTensorBytes({ entries }: TensorSource, prefix: string): number {
+  const sizes = [...entries]
+    .filter(([name]) => name.startsWith(prefix))
+    .map(([, { dtype, shape }]) => shape.reduce((product, size) => product * size, dtype === 'U8' ? 1 : 4));
+  return Math.max(16, ...sizes);
 }

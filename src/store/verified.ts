@@ -194,7 +194,7 @@ class Component implements VerifiedComponent {
     for (let offset = 0; offset < end - begin; offset += SLICE_BYTES) {
       const part = slice.subarray(0, Math.min(SLICE_BYTES, end - begin - offset));
       await this.#assemble(path, first + offset, part);
-      sink(offset, part);
+      await sink(offset, part);
     }
     this.#slices.push(slice);
   }

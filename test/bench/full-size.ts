@@ -152,7 +152,7 @@ console.log(
   `Waited for weights ${((stallMs - before.stallMs) / 1000).toFixed(1)} s (${ready - before.ready} of ${blocks - before.blocks} blocks were there), read ${((uploadedBytes - before.uploadedBytes) / 1e9).toFixed(2)} GB.`,
 );
 console.log(
-  `Peak of GPU buffers: ${(gpu.memory.peakBytes / 1e9).toFixed(2)} GB; resident set ${(process.memoryUsage().rss / 1e9).toFixed(2)} GB.`,
+  `Peak of GPU buffers: ${(gpu.memory.devicePeakBytes / 1e9).toFixed(2)} GB, all that the device holds, of which ${(1e-3 * gpu.memory.runtimeBytes).toFixed(0)} kB are ONNX Runtime's own at the end; resident set ${(process.memoryUsage().rss / 1e9).toFixed(2)} GB.`,
 );
 scope[Symbol.dispose]();
 await sessions.release();

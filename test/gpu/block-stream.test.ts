@@ -5,6 +5,7 @@ import { DitSessions } from '../../src/diffusion/block-graphs';
 import { predictVelocity } from '../../src/diffusion/dit';
 import { encodeTextKeys } from '../../src/diffusion/text-keys';
 import { Scope } from '../../src/gpu/memory';
+import { Staging } from '../../src/gpu/staging';
 import { type BlockWeights, residentBlocks, Weights } from '../../src/gpu/weights';
 import type { TensorSource } from '../../src/manifest';
 import { planDit } from '../../src/plan';
@@ -100,7 +101,7 @@ describe('BlockStream', () => {
     expect(blocks).toBe(3 * CONFIG.numLayers); // the prompt's keys, and two steps
     if (slots === 4) expect(ready).toBeGreaterThanOrEqual(2 * CONFIG.numLayers);
     else expect(memory.peakBytes - before).toBeLessThan(resident);
-    await expect.poll(() => memory.liveBytes).toBe(before);
+    await expect.poll(() => [memory.liveBytes, memory.stagingBytes]).toEqual([before, 0]);
   });
 
   it.each([
@@ -135,6 +136,20 @@ describe('BlockStream', () => {
     expect((await stream.block(1)).tensor('modulation').shape).toEqual([1, 6, 256]);
     stream[Symbol.dispose]();
     await expect.poll(() => test.gpu.memory.liveBytes).toBe(before);
+  });
+
+  it('writes through few staging buffers, whatever the size', async () => {
+    const { gpu } = test;
+    using tensor = gpu.memory.tensor('target', 'uint8', [10_007]);
+    using staging = new Staging(gpu, 1000, 3 * 1008);
+    const bytes = Uint8Array.from({ length: 10_007 }, (_, i) => i * 7);
+    await staging.write(tensor, new Uint8Array(10_007).fill(255));
+    await staging.write(tensor, bytes);
+    expect(await gpu.memory.read(tensor)).toEqual(bytes);
+    expect(gpu.memory.stagingBytes).toBeLessThanOrEqual(3 * 1008);
+    staging[Symbol.dispose]();
+    expect(gpu.memory.stagingBytes).toBe(0);
+    await expect(staging.write(tensor, bytes)).rejects.toMatchObject({ code: 'internal' });
   });
 
   it('refuses a single slot', async () => {
