@@ -95,7 +95,7 @@ export interface TensorSource {
 /**
  * Takes part of a tensor.
  * @param offset of the part, counted from where the scan begins; a multiple of 16.
- * @param bytes good until it returns.
+ * @param bytes good until it returns, or until what it returns resolves.
  */
 export type TensorSink = (offset: number, bytes: Uint8Array) => void | Promise<void>;
 

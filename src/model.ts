@@ -6,7 +6,7 @@ import type { ComponentName } from './manifest';
 import type { PartName } from './part';
 import type { LoadOptions, Model } from './pipeline';
 import { type Arrangement, BLOCK_PREFIX } from './plan/residency';
-import { BlockStream } from './store/block-stream';
+import { BlockStream, noStreamCosts } from './store/block-stream';
 import { Residency } from './store/residency';
 import type { OpenModelOptions, VerifiedComponent, VerifiedModel, VerifiedPart } from './store/verified';
 import { createTokenizer } from './text/tokenizer';
@@ -32,6 +32,7 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
     );
   });
   const { manifest } = verified;
+  const costs = noStreamCosts();
   let arrangement: Arrangement = { residency: 'all', slots: 0, textSlots: null };
 
   /** Frees the other networks unless all may stay. They are asked for one after the other, so none of them is in use. */
@@ -67,6 +68,7 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
         slots,
         except: [EMBEDDING],
         now,
+        costs,
       });
       return { weights: stream as BlockWeights, [Symbol.dispose]: () => stream[Symbol.dispose]() };
     }
@@ -134,6 +136,8 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
       ]);
       return rifeModel(gpu, await parts.get('rife', openOptions(load), (source) => loadRife(gpu, source, load.signal)));
     },
+
+    streamCosts: () => ({ ...costs }),
 
     [Symbol.dispose]: () => parts[Symbol.dispose](),
   };

@@ -18,7 +18,7 @@ import { accelerationMessage } from './plan/acceleration';
 import { deviceBudget } from './plan/device';
 import type { Pace } from './plan/pace';
 import { ProgressMeter, StageClock } from './progress';
-import type { GeneratedVideo, JobOptions, Report } from './protocol';
+import type { GeneratedVideo, JobOptions, Report, StreamCosts } from './protocol';
 import { type AvailableParts, type Request, type ResolvedRequest, resolveRequest } from './request';
 import type { TextChecker } from './safety/checker';
 import { cleanPrompt } from './text/clean';
@@ -40,6 +40,8 @@ export interface Model {
   textEncoder(load: LoadOptions): Promise<{ weights: BlockWeights; source: TensorSource }>;
   expert(stage: Expert, load: LoadOptions): Promise<BlockWeights>;
   vae(load: LoadOptions): Promise<VaeWeights>;
+  /** What streaming has cost since the model was opened. */
+  streamCosts(): StreamCosts;
   /** Throws `missing-component` where the network is not there. */
   interpolator(kind: 'film' | 'rife', load: LoadOptions): Promise<InterpolatorModel>;
 }
@@ -126,6 +128,7 @@ async function makeVideo(
   const meter = new ProgressMeter(plan.work, host.now, report.progress);
   const clock = new StageClock(host.now);
   const parts = new Parts(host, meter, clock);
+  const costsBefore = host.model.streamCosts();
 
   const steps = plan.denoise.schedule.timesteps.length;
   const saved = await checkpoint.load();
@@ -144,6 +147,8 @@ async function makeVideo(
   };
   const latents = saved?.stepsDone === steps ? finishedLatents(plan.denoise, saved, gpu) : await sample(); // f32 [16, T, h, w]
   try {
+    const streaming = costsSince(costsBefore, host.model.streamCosts());
+    if (streaming.blocks > 0) report.log({ level: 'info', message: streamingMessage(streaming) });
     const raw = options.rgb24 ? new RawFrames(plan) : undefined;
     meter.report('decode', 0, plan.shape.outputFrames);
     const encoded: EncodedVideo & { data?: ArrayBuffer } = await clock.time('decodeMs', async () => {
@@ -173,12 +178,25 @@ async function makeVideo(
       prompt,
       seed: resolved.seed,
       request: resolved,
-      timings: { ...clock.timings(), evaluations: countEvaluations(plan.evaluations.steps) },
+      timings: { ...clock.timings(), evaluations: countEvaluations(plan.evaluations.steps), streaming },
       ...(raw && { rgb24: raw.bytes.buffer }),
     };
   } finally {
     latents[Symbol.dispose]();
   }
+}
+
+function costsSince(before: StreamCosts, now: StreamCosts): StreamCosts {
+  return {
+    uploadedBytes: now.uploadedBytes - before.uploadedBytes,
+    stallMs: now.stallMs - before.stallMs,
+    blocks: now.blocks - before.blocks,
+    ready: now.ready - before.ready,
+  };
+}
+
+function streamingMessage({ uploadedBytes, stallMs, blocks, ready }: StreamCosts): string {
+  return `Streamed ${(uploadedBytes / 1e6).toFixed(1)} MB of weights; waited ${(stallMs / 1000).toFixed(1)} s for them, ${ready} of ${blocks} blocks were there when they were needed.`;
 }
 
 /** The model's parts, with the time and progress of loading them accounted to the job that needs them. */

@@ -56,9 +56,22 @@ export interface EvaluationCounts {
   skipped: { conditional: number[]; unconditional: number[] };
 }
 
+/** What streaming weights block by block has cost. */
+export interface StreamCosts {
+  /** Bytes read and uploaded. */
+  uploadedBytes: number;
+  /** Milliseconds that the computation waited for a block. */
+  stallMs: number;
+  /** Blocks asked for, and how many of them were there already. */
+  blocks: number;
+  ready: number;
+}
+
 /** What a job took. */
 export interface Timings extends StageTimings {
   evaluations: EvaluationCounts;
+  /** Of all networks that were streamed; zeros where none was. */
+  streaming: StreamCosts;
 }
 
 /** A model folder, opened: what the page shows and the request form needs. */

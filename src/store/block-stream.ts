@@ -3,17 +3,7 @@ import type { Gpu } from '../gpu/device';
 import { Staging } from '../gpu/staging';
 import { type BlockWeights, Weights, type WeightView } from '../gpu/weights';
 import type { TensorSink, TensorSource } from '../manifest';
-
-/** What streaming has cost so far. */
-export interface StreamReport {
-  /** Bytes read and uploaded. */
-  uploadedBytes: number;
-  /** Milliseconds that the computation waited for a block. */
-  stallMs: number;
-  /** Blocks asked for, and how many of them were there already. */
-  blocks: number;
-  ready: number;
-}
+import type { StreamCosts } from '../protocol';
 
 /** How blocks are streamed. */
 export interface StreamOptions {
@@ -29,7 +19,12 @@ export interface StreamOptions {
   maxBindingBytes?: number;
   /** Milliseconds, any origin. */
   now(): number;
+  /** Counted up. Default: an account of its own. */
+  costs?: StreamCosts;
 }
+
+/** Nothing streamed yet. */
+export const noStreamCosts = (): StreamCosts => ({ uploadedBytes: 0, stallMs: 0, blocks: 0, ready: 0 });
 
 /**
  * A network whose blocks pass through a few slots of GPU memory: while a block computes, the next ones are read and written
@@ -39,7 +34,7 @@ export interface StreamOptions {
 export class BlockStream implements BlockWeights, Disposable {
   readonly outer: WeightView;
   private readonly slots: { block: number; loading: Promise<Weights>; weights?: Weights }[] = [];
-  private readonly costs: StreamReport = { uploadedBytes: 0, stallMs: 0, blocks: 0, ready: 0 };
+  private readonly costs: StreamCosts;
   private readonly staging: Staging;
   private disposed = false;
 
@@ -50,6 +45,7 @@ export class BlockStream implements BlockWeights, Disposable {
     private readonly outside: Weights,
   ) {
     this.outer = outside.at('');
+    this.costs = options.costs ?? noStreamCosts();
     this.staging = new Staging(gpu, largestTensorBytes(source, options.prefix));
   }
 
@@ -65,7 +61,7 @@ export class BlockStream implements BlockWeights, Disposable {
   }
 
   /** Costs so far. */
-  report(): StreamReport {
+  report(): StreamCosts {
     return { ...this.costs };
   }
 

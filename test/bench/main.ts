@@ -5,6 +5,7 @@ import { openTestGpu } from '../harness/dawn';
 import { attentionBench } from './attention';
 import type { Bench, Row } from './registry';
 import { rifeBench, warpBench } from './rife';
+import { streamingBench } from './streaming';
 import { clockName } from './timing';
 import { blockBench, umt5Bench } from './transformer';
 import { vaeBench } from './vae';
@@ -16,7 +17,15 @@ import { vaeBench } from './vae';
  * variants in turn. Prints medians, spread and ratios; exits with 1 when a result was wrong.
  */
 
-const BENCHES: readonly Bench[] = [attentionBench, blockBench, umt5Bench, vaeBench, rifeBench, warpBench];
+const BENCHES: readonly Bench[] = [
+  attentionBench,
+  blockBench,
+  umt5Bench,
+  streamingBench,
+  vaeBench,
+  rifeBench,
+  warpBench,
+];
 
 const { values: options } = parseArgs({
   args: process.argv.slice(2).filter((argument) => argument !== '--'),

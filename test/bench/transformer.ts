@@ -48,7 +48,7 @@ const CPU_TOKENS = 4;
 const TEXT_ROWS = 60;
 
 /** Random weights of the shapes below `prefix`: matrices in blocks with scales for deviations of about 1 / sqrt(columns). */
-function randomSource(shapes: Shapes, prefix: string, bits: 4 | 8): TensorSource {
+export function randomSource(shapes: Shapes, prefix: string, bits: 4 | 8): TensorSource {
   const entries = new Map<string, TensorEntry>();
   for (const [name, shape] of shapes) {
     if (!name.startsWith(prefix)) continue;

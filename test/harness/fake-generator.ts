@@ -24,12 +24,13 @@ export class FakeGenerator implements Generator {
     throwIfAborted(signal);
     const parts = { film: false, rife: false, promptExpansion: false, safetyChecker: false };
     const evaluations = { total: 4, computed: 4, skipped: { conditional: [], unconditional: [] } };
+    const streaming = { uploadedBytes: 0, stallMs: 0, blocks: 0, ready: 0 };
     const video = { url: 'blob:x', content_type: 'video/mp4', file_name: 'x.mp4', file_size: 3 };
     return {
       video,
       prompt: request.prompt,
       seed: 7,
-      timings: { loadMs: 0, textMs: 0, diffusionMs: 0, decodeMs: 0, totalMs: 0, evaluations },
+      timings: { loadMs: 0, textMs: 0, diffusionMs: 0, decodeMs: 0, totalMs: 0, evaluations, streaming },
       request: resolveRequest(request, parts, () => 7),
       blob: 'not data',
     } as Answer;
