@@ -137,7 +137,16 @@ async function filmManifest(): Promise<Uint8Array> {
 const MANIFEST_WORDS = ['../x', 'a/../b', 'zoetrope.json', 'U8', 'F32', 'head.head.weight.scales', 'Zoetrope.JSON'];
 
 function manifest(name: string, seed: Uint8Array, parse: FuzzTarget['parse'], share: number): FuzzTarget {
-  return { name, layout: 'json', seeds: [seed], words: MANIFEST_WORDS, share, parse };
+  return {
+    name,
+    layout: 'json',
+    seeds: [seed],
+    words: MANIFEST_WORDS,
+    share,
+    parse,
+    // Up to 60 kB, of which every tensor is looked at: some 3 ms.
+    limits: { milliseconds: 40 },
+  };
 }
 
 /** A finished file and one that was begun, as an import notes them. */

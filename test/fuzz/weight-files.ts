@@ -195,9 +195,8 @@ function randomGguf(random: Random): Uint8Array {
   return ggufFile(keys, tensors);
 }
 
-const gguf: FuzzTarget = {
-  name: 'GGUF',
-  layout: 'binary',
+const GGUF_INPUTS = {
+  layout: 'binary' as const,
   seeds: [
     ggufFile(
       { 'general.alignment': { type: 4, value: 32 }, 'comfy.gguf.orig_shape.a': { type: 9, of: 5, value: [2, 16] } },
@@ -210,18 +209,28 @@ const gguf: FuzzTarget = {
   ],
   words: GGUF_WORDS,
   generate: randomGguf,
-  share: 3,
+};
+
+const gguf: FuzzTarget = {
+  ...GGUF_INPUTS,
+  name: 'GGUF',
+  share: 2,
+  parse: async (input) => void (await openTensors(fileOf(input), 'file')),
+};
+
+const ggufContents: FuzzTarget = {
+  ...GGUF_INPUTS,
+  name: 'GGUF, vocabulary and values',
+  share: 1,
   async parse(input) {
-    const tensors = await openTensors(fileOf(input), 'file');
-    // Both are made from the same file, whether or not the other is refused.
-    if (hasVocabulary(tensors.keys)) tokenizerFromGguf(tensors.keys, 'file');
-    for (const { shape, readFloats } of tensors.tensors.values()) {
+    const { tensors, keys } = await openTensors(fileOf(input), 'file');
+    for (const { shape, readFloats } of tensors.values()) {
       await readFloats?.(
         0,
         shape.reduce((product, size) => product * size, 1),
       );
     }
-    identify(tensors);
+    if (hasVocabulary(keys)) tokenizerFromGguf(keys, 'file');
   },
   // A vocabulary is written anew, as JSON: see the limits of SentencePiece. Four bytes for each value of three bits.
   limits: { bufferFactor: 16 },
@@ -313,6 +322,7 @@ export const WEIGHT_FILES: readonly FuzzTarget[] = [
   fp8,
   recognition,
   gguf,
+  ggufContents,
   sentencePiece,
   ncnnParam,
   ncnnBin,
