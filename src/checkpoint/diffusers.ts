@@ -85,6 +85,11 @@ async function readShift(folder: Folder): Promise<number> {
   return config.flow_shift;
 }
 
+/** What a pipeline's own configuration says, which no weights tell. Throws as {@link openDiffusers} does. */
+export async function readPipeline(folder: Folder): Promise<Pick<Checkpoint, 'boundary' | 'shift'>> {
+  return { boundary: readBoundary(await readJson(folder, 'model_index.json')), shift: await readShift(folder) };
+}
+
 /** Refuses image-to-video tensors with a sentence about what they are, before their names count as merely unknown. */
 function refuseImageInput({ tensors }: FileTensors, dit: DitConfig, what: string): void {
   const inChannels = tensors.get('patch_embedding.weight')?.shape[1];

@@ -6,6 +6,7 @@ import {
   type Manifest,
   type ManifestFile,
   manifestText,
+  type PreviewMatrix,
   type Quantization,
   type Sizes,
 } from '../manifest';
@@ -58,7 +59,11 @@ export interface ImportOptions extends WriteModelOptions {
   folder: Folder;
 }
 
-async function copyTokenizer(sink: FolderSink, { tokenizer }: Checkpoint): Promise<ManifestFile> {
+/** Copies `tokenizer.json` into the model's folder. */
+export async function copyTokenizer(
+  sink: FolderSink,
+  { tokenizer }: Pick<Checkpoint, 'tokenizer'>,
+): Promise<ManifestFile> {
   const writer = await PieceWriter.create(sink, 'tokenizer.json');
   try {
     for (let begin = 0; begin < tokenizer.sizeBytes; begin += COPY_BYTES) {
@@ -71,7 +76,8 @@ async function copyTokenizer(sink: FolderSink, { tokenizer }: Checkpoint): Promi
   }
 }
 
-async function writeManifest(sink: FolderSink, manifest: Manifest): Promise<void> {
+/** Writes `zoetrope.json`, with which a folder becomes a model. */
+export async function writeManifest(sink: FolderSink, manifest: Manifest): Promise<void> {
   const file = await sink.create(MANIFEST_FILE);
   try {
     await file.write(0, new TextEncoder().encode(manifestText(manifest)));
@@ -80,26 +86,27 @@ async function writeManifest(sink: FolderSink, manifest: Manifest): Promise<void
   }
 }
 
-/**
- * Turns an opened checkpoint into a model folder: safetensors shards, `tokenizer.json`, and last `zoetrope.json`.
- * Memory stays at a few slices and two pieces beside the scales of one matrix. The same checkpoint and options give the
- * same bytes, in one go or in several.
- */
-export async function writeModel(options: WriteModelOptions, checkpoint: Checkpoint): Promise<Manifest> {
-  const { sink, quantization, name, license = 'unknown', sizes, signal } = options;
-  const { dit, umt5, vae, boundary, shift } = checkpoint;
+/** Colours for previews: Wan's published ones for its own VAE, else fitted to the weights. */
+export async function previewOf(
+  { vae, weights }: Pick<Checkpoint, 'vae' | 'weights'>,
+  signal: AbortSignal | undefined,
+): Promise<PreviewMatrix> {
+  return publishedPreview(vae) ?? (await fitPreview(vae, weights.vae!, signal));
+}
+
+/** What an import found and wrote, from which a manifest follows. */
+export type ManifestFacts = Pick<Checkpoint, 'dit' | 'umt5' | 'vae' | 'boundary' | 'shift'> &
+  Pick<Manifest, 'quantization' | 'preview' | 'components'>;
+
+/** The manifest of what was written. */
+export function manifestOf(
+  { dit, umt5, vae, boundary, shift, quantization, preview, components }: ManifestFacts,
+  { name, license = 'unknown', sizes }: Pick<WriteModelOptions, 'name' | 'license' | 'sizes'>,
+): Manifest {
   const experts = boundary === null ? 1 : 2;
   const variant = variantOf(dit, experts);
-  await sink.remove(MANIFEST_FILE);
-  const folder = options.journal;
-  const journal = folder && {
-    folder,
-    journal: await Journal.open(folder, await fingerprintOf(checkpoint, quantization)),
-  };
-  const tokenizer = [await copyTokenizer(sink, checkpoint)];
-  const components = { tokenizer, ...(await writeComponents(checkpoint, { ...options, journal })) };
   const acceleration = publishedAcceleration(variant);
-  const manifest: Manifest = {
+  return {
     format: 1,
     name,
     license,
@@ -111,10 +118,29 @@ export async function writeModel(options: WriteModelOptions, checkpoint: Checkpo
     boundary,
     sizes: sizes ?? defaultSizes(variant),
     recommended: recommendedSettings(variant, experts, shift),
-    preview: publishedPreview(vae) ?? (await fitPreview(vae, checkpoint.weights.vae!, signal)),
+    preview,
     ...(acceleration && { acceleration }),
     components,
   };
+}
+
+/**
+ * Turns an opened checkpoint into a model folder: safetensors shards, `tokenizer.json`, and last `zoetrope.json`.
+ * Memory stays at a few slices and two pieces beside the scales of one matrix. The same checkpoint and options give the
+ * same bytes, in one go or in several.
+ */
+export async function writeModel(options: WriteModelOptions, checkpoint: Checkpoint): Promise<Manifest> {
+  const { sink, quantization, signal } = options;
+  await sink.remove(MANIFEST_FILE);
+  const folder = options.journal;
+  const journal = folder && {
+    folder,
+    journal: await Journal.open(folder, await fingerprintOf(checkpoint, quantization)),
+  };
+  const tokenizer = [await copyTokenizer(sink, checkpoint)];
+  const components = { tokenizer, ...(await writeComponents(checkpoint, { ...options, journal })) };
+  const preview = await previewOf(checkpoint, signal);
+  const manifest = manifestOf({ ...checkpoint, quantization, preview, components }, options);
   throwIfAborted(signal);
   await writeManifest(sink, manifest);
   await journal?.journal.remove();

@@ -1,7 +1,7 @@
 import { ditShapes, umt5Shapes, type VaeConfig, vaeShapes } from '../config';
 import { ZoetropeError } from '../errors';
-import { type ByteSource, checkLayers } from '../manifest';
-import { checkParts, checkTokenizer, openDiffusers, refuseSameExperts } from './diffusers';
+import { type ByteSource, type ComponentName, checkLayers } from '../manifest';
+import { checkParts, checkTokenizer, openDiffusers, readPipeline, refuseSameExperts } from './diffusers';
 import type { Part } from './identify';
 import { openIfThere } from './safetensors';
 import { type Found, type FoundPart, findParts, type ImportSource } from './sources';
@@ -130,4 +130,77 @@ export async function openCheckpoint(sources: readonly ImportSource[], signal?: 
     return openDiffusers(first.folder, signal);
   }
   return assemble(await findParts(sources, signal));
+}
+
+/** Some components of a checkpoint, opened and checked; what no source tells is absent. */
+export interface OpenedComponents extends Partial<Pick<Checkpoint, 'dit' | 'umt5' | 'vae' | 'tokenizer' | 'shift'>> {
+  /** As of {@link Checkpoint}; undefined where an expert's release cannot be told from it alone. */
+  boundary: number | null | undefined;
+  weights: Checkpoint['weights'];
+}
+
+/** The expert files of these roles; a single file needs no role where one expert is asked for. */
+function expertsOf(found: Found, wanted: readonly ('high' | 'low')[]): Partial<Record<'high' | 'low', PartOf<'dit'>>> {
+  const experts: Partial<Record<'high' | 'low', PartOf<'dit'>>> = {};
+  const all = partsOf(found, 'dit');
+  for (const role of wanted) {
+    const named = all.filter((part) => part.role === role);
+    const single = named.length === 0 && all.length === 1 && (wanted.length === 1 || role === 'high') ? all : named;
+    const [part, second] = single;
+    if (!part || (part.role !== undefined && part.role !== role)) {
+      refuse(
+        `No source is the ${role}-noise expert. Add its file, and say which it is with --${role} where its name does not.`,
+      );
+    }
+    if (second) refuse(`Both ${part.path} and ${second.path} are the ${role}-noise expert. Give one of them.`);
+    experts[role] = part;
+  }
+  return experts;
+}
+
+/**
+ * Opens some components of whatever sources hold them, each checked as {@link openCheckpoint} checks it; other parts of the sources are
+ * passed over. Throws `bad-checkpoint` and `unreadable-source`.
+ */
+export async function openComponents(
+  sources: readonly ImportSource[],
+  wanted: readonly ComponentName[],
+  signal?: AbortSignal,
+): Promise<OpenedComponents> {
+  const found = await findParts(sources, signal);
+  const wants = (name: ComponentName) => wanted.includes(name);
+  const opened: OpenedComponents = { boundary: undefined, weights: {} };
+  for (const { folder } of sources) {
+    if (folder && (await openIfThere(folder, 'model_index.json'))) Object.assign(opened, await readPipeline(folder));
+  }
+  const experts = expertsOf(found, (['high', 'low'] as const).filter(wants));
+  for (const [role, { part, tensors, path }] of Object.entries(experts) as ['high' | 'low', PartOf<'dit'>][]) {
+    if (opened.dit && JSON.stringify(opened.dit) !== JSON.stringify(part.config)) {
+      refuse(`${path} has other sizes than the other expert; both must have the same.`);
+    }
+    opened.dit = part.config;
+    opened.weights[role] = nameWeights(tensors, ditShapes(part.config), part.scheme, path);
+  }
+  const { high, low } = opened.weights;
+  if (high && low) await refuseSameExperts(high, low);
+  // One of A14B's size that is named after an expert is half a model, as in a whole import.
+  const half = experts.high?.role === 'high' && variantOf(experts.high.part.config, 2) === 'a14b';
+  if (opened.boundary === undefined && (low || half)) opened.boundary = EXPERT_BOUNDARY;
+  if (wants('text_encoder')) {
+    const text = only(found, 'text_encoder', 'a text encoder', 'umt5_xxl (ComfyUI, GGUF or a text_encoder folder)');
+    opened.umt5 = text.part.config;
+    opened.weights.text_encoder = nameWeights(text.tensors, umt5Shapes(opened.umt5), text.part.scheme, text.path);
+  }
+  if (wants('vae')) {
+    const decoder = only(found, 'vae', 'a VAE', 'wan_2.1_vae.safetensors or a vae folder');
+    opened.vae = vaeConfigOf(decoder, found.vaeConfig);
+    opened.weights.vae = nameWeights(
+      decoder.tensors,
+      vaeShapes(opened.vae),
+      decoder.part.scheme(opened.vae),
+      decoder.path,
+    );
+  }
+  if (wants('tokenizer')) opened.tokenizer = await chooseTokenizer(found);
+  return opened;
 }

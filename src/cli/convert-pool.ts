@@ -1,16 +1,26 @@
 import { availableParallelism } from 'node:os';
 import { type MessagePort, parentPort, type TransferListItem, Worker, workerData } from 'node:worker_threads';
-import { openCheckpoint } from '../checkpoint/open';
+import { openCheckpoint, openComponents } from '../checkpoint/open';
 import { messageOf } from '../errors';
 import { answerOrder, type ConvertPool, ConvertThread, type Order, poolOf, threadCount } from '../import/threads';
+import type { ComponentName } from '../manifest';
 import { openSources, type SourceArguments } from './sources';
 
 /** The import's threads in Node. */
 
+/** What a thread is told. */
+export interface ThreadSources extends SourceArguments {
+  /** Components to open; absent: a whole checkpoint. */
+  components?: readonly ComponentName[] | undefined;
+}
+
 /** What a thread runs: it answers orders until it is ended. */
 export function serveSlices(): void {
   const port = parentPort as MessagePort;
-  const checkpoint = openSources(workerData as SourceArguments).then((sources) => openCheckpoint(sources));
+  const { components, ...given } = workerData as ThreadSources;
+  const checkpoint = openSources(given).then((sources) =>
+    components ? openComponents(sources, components) : openCheckpoint(sources),
+  );
   checkpoint.catch(() => undefined); // Each order is answered with it.
   port.on('message', async (order: Order) => {
     const { answer, transfer } = await answerOrder(checkpoint, order);
@@ -25,7 +35,7 @@ export function serveSlices(): void {
  */
 export function convertPool(
   script: URL,
-  sources: SourceArguments,
+  sources: ThreadSources,
   count = threadCount(availableParallelism()),
 ): ConvertPool {
   const code = `import(${JSON.stringify(script.href)}).then((script) => script.serveSlices())`;

@@ -1,11 +1,13 @@
 import { basename, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { type ImportProgress, writeModel } from '../checkpoint/import';
-import { openCheckpoint } from '../checkpoint/open';
+import { openCheckpoint, openComponents } from '../checkpoint/open';
 import { parseSizes } from '../checkpoint/variants';
 import { ZoetropeError } from '../errors';
-import type { Manifest, Quantization } from '../manifest';
-import { convertPool } from './convert-pool';
+import { type ComponentImport, importComponents, PARTIAL_FILE, parseComponents } from '../import/components';
+import type { ConvertPool } from '../import/threads';
+import type { ComponentName, Manifest, Quantization } from '../manifest';
+import { convertPool, type ThreadSources } from './convert-pool';
 import { diskTarget } from './files';
 import { partSources, runImportPart } from './import-part';
 import { clock } from './progress';
@@ -21,8 +23,8 @@ export interface ImportArguments extends SourceArguments {
   license?: string;
   /** JSON, see `parseSizes`. */
   sizes?: string;
-  /** Components to import, of {@link COMPONENT_NAMES}; default: all. */
-  components?: string[];
+  /** Components to import; default: all of a model. */
+  components?: ComponentName[];
 }
 
 const MIB = 1024 * 1024;
@@ -58,8 +60,8 @@ function progressLine(stream: NodeJS.WriteStream): (progress: ImportProgress) =>
 }
 
 /** One line a component: files and bytes. */
-export function modelSummary(manifest: Manifest): string {
-  const rows = Object.entries(manifest.components).map(([component, files]) => {
+export function modelSummary({ components }: Pick<Manifest, 'components'>): string {
+  const rows = Object.entries(components).map(([component, files]) => {
     const bytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
     return `${component.padEnd(14)}${(bytes / MIB).toFixed(1).padStart(10)} MiB  ${files.map((file) => file.path).join(' ')}`;
   });
@@ -74,37 +76,19 @@ function interrupt(): { signal: AbortSignal; release(): void } {
   return { signal: controller.signal, release: () => process.removeListener('SIGINT', stop) };
 }
 
-/**
- * Imports a checkpoint into a folder on disk and tells what was written. An import into a folder that an earlier run of the same
- * import left unfinished goes on from there. Throws `ZoetropeError`.
- * @param script the built command, for the threads; absent: everything runs in this one.
- */
-export async function runImport(args: ImportArguments, script?: URL): Promise<Manifest> {
-  const { from, high, low, to, quant, license, sizes } = args;
-  const sources = { from, high, low };
+/** Runs an import on the interrupt key's signal, with threads where the command is built. */
+async function interruptible<T>(
+  threads: ThreadSources,
+  script: URL | undefined,
+  work: (signal: AbortSignal, pool: () => ConvertPool | undefined) => Promise<T>,
+): Promise<T> {
   const { signal, release } = interrupt();
-  const pixels = sizes === undefined ? {} : { sizes: parseSizes(sizes) };
-  const checkpoint = await openCheckpoint(await openSources(sources), signal);
-  const pool = script && convertPool(script, sources);
-  const target = diskTarget(to);
+  let pool: ConvertPool | undefined;
   try {
-    const manifest = await writeModel(
-      {
-        sink: target,
-        journal: target,
-        quantization: quant,
-        name: args.name ?? basename(resolve(to)),
-        ...(license === undefined ? {} : { license }),
-        ...pixels,
-        convert: pool?.convert,
-        ahead: pool?.ahead,
-        onProgress: progressLine(process.stderr),
-        signal,
-      },
-      checkpoint,
-    );
-    console.log(`${to}: ${manifest.name}, ${manifest.variant}, ${manifest.quantization}\n${modelSummary(manifest)}`);
-    return manifest;
+    return await work(signal, () => {
+      pool = script && convertPool(script, threads);
+      return pool;
+    });
   } catch (error) {
     if (!signal.aborted) throw error;
     throw new ZoetropeError('aborted', 'The import was stopped. The same command goes on where it stopped.', {
@@ -114,6 +98,59 @@ export async function runImport(args: ImportArguments, script?: URL): Promise<Ma
     release();
     await pool?.close();
   }
+}
+
+/** What both kinds of import of a model are told. */
+function optionsOf({ to, quant, name, license, sizes }: ImportArguments) {
+  return {
+    quantization: quant,
+    name: name ?? basename(resolve(to)),
+    ...(license === undefined ? {} : { license }),
+    ...(sizes === undefined ? {} : { sizes: parseSizes(sizes) }),
+    onProgress: progressLine(process.stderr),
+  };
+}
+
+/**
+ * Imports a checkpoint into a folder on disk and tells what was written. An import into a folder that an earlier run of the same
+ * import left unfinished goes on from there. Throws `ZoetropeError`.
+ * @param script the built command, for the threads; absent: everything runs in this one.
+ */
+export async function runImport(args: ImportArguments, script?: URL): Promise<Manifest> {
+  const { from, high, low, to } = args;
+  const sources = { from, high, low };
+  const options = optionsOf(args);
+  const target = diskTarget(to);
+  const manifest = await interruptible(sources, script, async (signal, start) => {
+    const checkpoint = await openCheckpoint(await openSources(sources), signal);
+    const { convert, ahead } = start() ?? {};
+    return writeModel({ ...options, sink: target, journal: target, convert, ahead, signal }, checkpoint);
+  });
+  await target.remove(PARTIAL_FILE);
+  console.log(`${to}: ${manifest.name}, ${manifest.variant}, ${manifest.quantization}\n${modelSummary(manifest)}`);
+  return manifest;
+}
+
+/** Imports some components into a folder on disk and tells what it holds and lacks. Otherwise as {@link runImport}. */
+export async function runImportComponents(
+  wanted: readonly ComponentName[],
+  args: ImportArguments,
+  script?: URL,
+): Promise<ComponentImport> {
+  const { from, high, low, to } = args;
+  const sources = { from, high, low };
+  const options = optionsOf(args);
+  const result = await interruptible({ ...sources, components: wanted }, script, async (signal, start) => {
+    const opened = await openComponents(await openSources(sources), wanted, signal);
+    const { convert, ahead } = start() ?? {};
+    return importComponents(opened, { ...options, folder: diskTarget(to), wanted, convert, ahead, signal });
+  });
+  const { manifest, missing } = result;
+  const head = manifest
+    ? `${manifest.name}, ${manifest.variant}, ${manifest.quantization}`
+    : `no model yet. Still missing: ${missing.join(', ')}. Import them into this folder with --components ${missing.join()}.`;
+  console.log(`${to}: ${head}\n${modelSummary(result)}`);
+  return result;
 }
 
 /**
@@ -132,12 +169,18 @@ export function importCommand(script?: URL): Command {
     .option('--low <source>', 'the low-noise expert')
     .requiredOption('--to <folder>', 'model folder to write')
     .addOption(new Option('--quant <form>', 'storage of the large matrices').choices(['q8', 'q4', 'f16']).default('q8'))
+    .addOption(
+      new Option('--components <names>', 'import only these, into a folder that has or will have the others').argParser(
+        parseComponents,
+      ),
+    )
     .option('--name <name>', 'name for people (default: last part of --to)')
     .option('--license <spdx>', 'SPDX identifier of the weights’ licence (default: "unknown")')
     .option('--sizes <json>', 'pixel sizes of all nine labels, for models that are not Wan’s own')
     .action(async (options: ImportArguments) => {
       const part = await partSources(options);
       if (part) await runImportPart(part, options);
+      else if (options.components) await runImportComponents(options.components, options, script);
       else await runImport(options, script);
     });
 }

@@ -28,7 +28,7 @@ export type Answer =
 
 /** A thread's work on one order: the answer, and the buffers to move with it. Never rejects. */
 export async function answerOrder(
-  checkpoint: Promise<Checkpoint>,
+  checkpoint: Promise<Pick<Checkpoint, 'weights'>>,
   { id, task }: Order,
 ): Promise<{ answer: Answer; transfer: ArrayBufferLike[] }> {
   try {
