@@ -25,7 +25,9 @@ export const COMPONENT_NAMES: readonly ComponentName[] = ['high', 'low', 'text_e
 export const PARTIAL_FILE = 'zoetrope-partial.json';
 
 /** Contents of {@link PARTIAL_FILE}: of a manifest what is known by now. */
-type Facts = Partial<Omit<ManifestFacts, 'components'>> & Pick<ManifestFacts, 'components' | 'quantization'>;
+type Facts = Partial<Omit<ManifestFacts, 'components'>> &
+  Pick<ManifestFacts, 'components' | 'quantization'> &
+  Partial<Pick<Manifest, 'license' | 'sizes'>>;
 
 /** Names of components from a comma-separated list. Throws `bad-request` for other names. */
 export function parseComponents(list: string): ComponentName[] {
@@ -148,10 +150,13 @@ export async function importComponents(
 ): Promise<ComponentImport> {
   const { folder, wanted, quantization, signal } = options;
   const existing = await existingFacts(folder);
-  const base = existing ? kept(existing, opened, wanted, quantization) : { components: {}, quantization };
+  const base: Facts = existing ? kept(existing, opened, wanted, quantization) : { components: {}, quantization };
   const { weights, tokenizer, ...told } = opened;
   const known = Object.fromEntries(Object.entries(told).filter(([, value]) => value !== undefined));
-  const facts: Facts = { ...base, ...known, quantization };
+  // What an earlier import was told and this one is not, stays.
+  const { license = base.license, sizes = base.sizes } = options;
+  const lasting = { ...(license !== undefined && { license }), ...(sizes && { sizes }) };
+  const facts: Facts = { ...base, ...known, ...lasting, quantization };
   if (facts.dit && facts.umt5 && facts.vae) checkParts(facts.dit, facts.umt5, facts.vae);
   // Before the model is taken apart, so that a stopped import forgets none of the other components.
   await writeFacts(folder, base);
@@ -169,7 +174,7 @@ export async function importComponents(
   if (missing.length > 0) await writeFacts(folder, facts);
   else {
     const single = { boundary: facts.boundary ?? null, shift: facts.shift ?? 5 };
-    manifest = manifestOf({ ...(facts as ManifestFacts), ...single }, options);
+    manifest = manifestOf({ ...(facts as ManifestFacts), ...single }, { name: options.name, ...lasting });
     parseManifest(new TextEncoder().encode(JSON.stringify(manifest)));
     await writeManifest(folder, manifest);
     await folder.remove(PARTIAL_FILE);

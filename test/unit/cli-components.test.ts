@@ -68,7 +68,7 @@ describe('zoetrope import --components', { timeout: 30_000 }, () => {
   });
 
   it('replace one of a whole model and leave the others', async () => {
-    await run('--from', at('from'), '--to', at('model'));
+    await run('--from', at('from'), '--to', at('model'), '--license', 'Apache-2.0');
     const before = await contents('model');
     const said = await run('--from', at('from'), '--to', at('model'), '--components', 'vae');
     expect(said).toContain('m, custom, q4');
