@@ -16,6 +16,7 @@ import type { LineView } from './line-view';
 import { createModelsView } from './models-view';
 import { createNotice } from './notice';
 import { outlineOf } from './outline';
+import type { PlanView } from './plan-view';
 import { createStage } from './stage';
 
 /** How the page begins. */
@@ -37,6 +38,7 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
   let line: LineView | undefined;
   /** Whether those that wait in line run one after the other; not before the person has said so on this page. */
   let lineRuns = false;
+  let planView: Promise<PlanView> | undefined;
 
   const status = element('p', { class: 'status' });
   const facts = element('p', { class: 'model' });
@@ -262,8 +264,18 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
   }
 
   function showOutline(): void {
-    const outline = zoetrope && outlineOf(form.request(), zoetrope.model.sizes);
+    if (!zoetrope) return;
+    const outline = outlineOf(form.request(), zoetrope.model.sizes);
     if (outline) stage.showReady(outline);
+    void showPlan(zoetrope);
+  }
+
+  /** What the request would take. The view comes after the page, which does not wait for it. */
+  async function showPlan(opened: Zoetrope): Promise<void> {
+    planView ??= import('./plan-view').then(({ createPlanView }) => createPlanView((fields) => form.write(fields)));
+    const view = await planView;
+    if (!view.root.isConnected) form.root.lastElementChild!.before(view.root);
+    view.show(opened, form.request());
   }
 
   function showStatus(text: string, state: 'waiting' | 'ready' | 'failed'): void {

@@ -29,6 +29,14 @@ describe('the page', () => {
 
   const steps = (count: number) => page.getByRole('spinbutton', { name: 'Steps', exact: true }).fill(String(count));
 
+  it('tells before the button is pressed what a request will take', async () => {
+    const told = page.locator('.plan');
+    await told.getByText(/^Fits: \d+ MB of 8\.0 GB, about .* on this GPU$/).waitFor({ timeout: 120_000 });
+    await told.getByText('Memory and time').click();
+    await told.getByText('high-noise steps').waitFor();
+    await told.getByText('Memory and time').click();
+  });
+
   it('makes a video that plays, without ever blocking', async () => {
     await steps(4);
     await page.evaluate(() => {

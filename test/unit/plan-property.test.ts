@@ -5,6 +5,7 @@ import { MODEL_NAMES, namedModel } from '../../src/cli/named-models';
 import { ZoetropeError } from '../../src/errors';
 import { type DeviceBudget, type Plan, type PlannedModel, planVideo, type Refusal } from '../../src/plan';
 
+import { GUARANTEED_LIMITS } from '../../src/plan/device';
 import { type Request, type ResolvedRequest, resolveRequest } from '../../src/request';
 
 /** Every plan keeps every limit, over random devices, budgets, requests and models; every refusal names what does fit. */
@@ -121,4 +122,32 @@ describe('planning', () => {
     expect(problems).toEqual([]);
     console.log(`${refused} of ${CASES} refused`);
   }, 180_000);
+
+  it('holds every size and length of the released models in 8 GB, on devices of the guaranteed limits', () => {
+    const peaks = [0, 0];
+    for (const [name, model] of MODELS) {
+      for (const resolution of ['480p', '580p', '720p'] as const) {
+        for (const aspect_ratio of ['16:9', '9:16', '1:1'] as const) {
+          for (const interpolator_model of ['none', 'film', 'rife'] as const) {
+            for (const num_frames of [17, 81, 121]) {
+              for (const f16 of [true, false]) {
+                const request = resolved({
+                  resolution,
+                  aspect_ratio,
+                  interpolator_model,
+                  num_frames,
+                  num_interpolated_frames: 4,
+                });
+                const limits = { ...GUARANTEED_LIMITS, f16, cpu: false, budgetBytes: 8e9 };
+                const plan = planVideo(request, model, limits); // throws where it does not fit
+                expect(violations(plan, model, limits), name).toEqual([]);
+                peaks[Number(f16)] = Math.max(peaks[Number(f16)]!, plan.peakBytes);
+              }
+            }
+          }
+        }
+      }
+    }
+    console.log(`at most ${peaks.map((bytes) => (bytes / 1e9).toFixed(2))} GB with f32 and f16`);
+  }, 60_000);
 });
