@@ -1,10 +1,19 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join, relative, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { type BrowserContext, chromium as browserType, type Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { browserArguments, findBrowser } from '../../src/cli/browser';
@@ -12,6 +21,7 @@ import { byteRange } from '../../src/cli/server';
 import { MANIFEST_FILE } from '../../src/manifest';
 import type { StoreProgress } from '../../src/protocol';
 import { type Chromium, openChromium, type PageError, screenshot } from '../harness/chromium';
+import { shardFile } from '../harness/shards';
 
 /** The demo checkpoint as diffusers saves it. */
 const source = resolve(import.meta.dirname, '../../../shared/data/demo-model');
@@ -87,6 +97,8 @@ describe('an import in the page', () => {
   let context: BrowserContext;
   let page: Page;
   let scratch: string;
+  /** The same checkpoint with its experts in three shards each. */
+  let sharded: string;
   /** Id of the model that the command line makes of the same files: the hash of its manifest, which holds all other hashes. */
   let wanted: string;
 
@@ -106,21 +118,18 @@ describe('an import in the page', () => {
           ({ code, message, detail }: PageError) => ({ code, message, detail }),
         );
     });
-    await opened.evaluate(
-      (paths) => {
-        globalThis.chosenFiles = async () =>
-          Promise.all(
-            paths.map(async (path) => {
-              const bytes = await (await fetch(`/source/${path}`)).arrayBuffer();
-              const file = new File([bytes], path.split('/').at(-1)!);
-              // What a folder's input gives, which scripts cannot set otherwise.
-              Object.defineProperty(file, 'webkitRelativePath', { value: `Wan/${path}` });
-              return file;
-            }),
-          );
-      },
-      filesBelow(source).filter((path) => !path.startsWith('golden')),
-    );
+    await opened.evaluate((paths) => {
+      globalThis.chosenFiles = async () =>
+        Promise.all(
+          paths.map(async (path) => {
+            const bytes = await (await fetch(`/sharded/${path}`)).arrayBuffer();
+            const file = new File([bytes], path.split('/').at(-1)!);
+            // What a folder's input gives, which scripts cannot set otherwise.
+            Object.defineProperty(file, 'webkitRelativePath', { value: `Wan/${path}` });
+            return file;
+          }),
+        );
+    }, filesBelow(sharded));
   };
   beforeAll(async () => {
     scratch = mkdtempSync(join(tmpdir(), 'zoetrope-import-'));
@@ -130,10 +139,20 @@ describe('an import in the page', () => {
     wanted = createHash('sha256')
       .update(readFileSync(join(scratch, MANIFEST_FILE)))
       .digest('hex');
+    sharded = join(scratch, 'sharded');
+    for (const path of filesBelow(source).filter((name) => !name.startsWith('golden'))) {
+      const bytes = readFileSync(join(source, path));
+      const stem = basename(path, '.safetensors');
+      const large = path.startsWith('transformer') && path.endsWith('.safetensors');
+      const files = large ? shardFile(bytes, stem, 3) : new Map([[basename(path), bytes]]);
+      mkdirSync(join(sharded, dirname(path)), { recursive: true });
+      for (const [name, part] of files) writeFileSync(join(sharded, dirname(path), name), part);
+    }
     server = await startHoldingServer();
     chromium = await openChromium({
       '/parts/film/': resolve(import.meta.dirname, '../../../shared/data/film'),
       '/source/': source,
+      '/sharded/': sharded,
       '/parts/rife/': resolve(import.meta.dirname, '../../../shared/data/rife'),
     });
   });
@@ -151,7 +170,7 @@ describe('an import in the page', () => {
 
   afterEach(() => context.close());
 
-  it('of a folder’s files gives the bytes that the command line gives, and the model generates', async () => {
+  it('of a folder’s files, experts in shards, gives the bytes that the command line makes of whole files, and generates', async () => {
     const made = await page.evaluate(async (settings) => {
       const files = await chosenFiles();
       const outlook = await zoetrope.models.inspect(files);

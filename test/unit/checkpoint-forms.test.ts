@@ -29,6 +29,7 @@ import {
 } from '../harness/checkpoint';
 import { fromQ4, fromQ8, type GgufTestTensor, ggufFile, toQ4, toQ8 } from '../harness/gguf';
 import { memoryFolder } from '../harness/memory-folder';
+import { shardFile } from '../harness/shards';
 
 /** The same weights saved by different programs must become the same model. */
 
@@ -167,6 +168,13 @@ async function expectSame(
   expect(await hashes(b)).toEqual(await hashes(a));
 }
 
+/** Components that come in shards when they are large. */
+const SHARDED = [
+  ['transformer', 'diffusion_pytorch_model'],
+  ['transformer_2', 'diffusion_pytorch_model'],
+  ['text_encoder', 'model'],
+] as const;
+
 describe.each(['q8', 'q4', 'f16'] as const)('in %s, identical shards come from diffusers and', (quantization) => {
   const vae = stored('vae', ORIGINAL_VAE, asF16);
   const text = stored('text_encoder', ORIGINAL_UMT5, asF16);
@@ -188,6 +196,20 @@ describe.each(['q8', 'q4', 'f16'] as const)('in %s, identical shards come from d
     );
     const values = { text_encoder: text.values, transformer: high.values, transformer_2: low.values, vae: vae.values };
     await expectSame(made, await importValues(values, quantization));
+  });
+
+  it('diffusers in shards', async () => {
+    const files = checkpointFiles();
+    const whole = memoryFolder();
+    const manifest = await importCheckpoint({ folder: memoryFolder(files), sink: whole, quantization, name: 'test' });
+    for (const [folder, stem] of SHARDED) {
+      const path = `${folder}/${stem}.safetensors`;
+      for (const [name, bytes] of shardFile(files.get(path)!, stem, 3)) files.set(`${folder}/${name}`, bytes);
+      files.delete(path);
+    }
+    const sink = memoryFolder();
+    const sharded = await importCheckpoint({ folder: memoryFolder(files), sink, quantization, name: 'test' });
+    await expectSame({ sink, manifest: sharded }, { sink: whole, manifest });
   });
 
   it.each([
