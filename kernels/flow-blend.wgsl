@@ -1,8 +1,8 @@
 // flow-blend: the frame between two, from both warped by the flow.
-//   before, after [paddedHeight, paddedWidth] rgb in 0..1, flow of the same size in pixels (x, y into before; x, y into after)
+//   before, after [paddedHeight, paddedWidth, 4 * LAYERS] of which the first three are rgb in 0..1, flow of the same size in pixels (x, y into before; x, y into after)
 //   mask of the same size, before its sigmoid             rgb [3, height, width] in -1..1, all of f32
 // rgb = 2 * (before * sigmoid(mask) + after * (1 - sigmoid(mask))) - 1, without the padding on the right and below. A warp
-// reads bilinearly, its coordinates clamped to the padded picture.
+// reads bilinearly, its coordinates clamped to the padded picture. Prelude: const LAYERS.
 override WORKGROUP: u32;
 
 struct Params {
@@ -32,7 +32,7 @@ fn place(position: vec2f) -> Place {
   let low = vec2u(corner);
   let high = vec2u(min(corner + 1, last));
   let rows = vec2u(low.y, high.y) * params.paddedWidth;
-  return Place(vec4u(rows.x + low.x, rows.x + high.x, rows.y + low.x, rows.y + high.x), inside - corner);
+  return Place(LAYERS * vec4u(rows.x + low.x, rows.x + high.x, rows.y + low.x, rows.y + high.x), inside - corner);
 }
 
 @compute @workgroup_size(WORKGROUP)

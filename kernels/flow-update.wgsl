@@ -1,7 +1,8 @@
 // flow-update: adds what a block of the flow network found, resized to the pictures' size.
 //   head [planes, height / scale, width / scale]: planes 0 to 3 are flow in pixels of that size, plane 4 is the mask
 //   flow [height, width, 4] in pixels, mask [height, width], all of f32
-// Bilinear, half-pixel centres, edges clamped; FIRST: sets flow and mask in place of adding. Prelude: const FIRST.
+// Bilinear, half-pixel centres, edges clamped; FIRST and REPLACE_MASK: flow and mask are set in place of being added to.
+// Prelude: const FIRST, const REPLACE_MASK.
 override WORKGROUP: u32;
 
 struct Params {
@@ -47,11 +48,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grid: vec3
   let found = f32(params.scale) * vec4f(resized(0, rows, columns), resized(1, rows, columns),
                                         resized(2, rows, columns), resized(3, rows, columns));
   let weight = resized(4, rows, columns);
-  if (FIRST) {
-    flow[index] = found;
-    mask[index] = weight;
-  } else {
-    flow[index] += found;
-    mask[index] += weight;
-  }
+  if (FIRST) { flow[index] = found; } else { flow[index] += found; }
+  if (REPLACE_MASK) { mask[index] = weight; } else { mask[index] += weight; }
 }

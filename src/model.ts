@@ -4,6 +4,8 @@ import type { Gpu } from './gpu/device';
 import { type BlockWeights, residentBlocks, Weights } from './gpu/weights';
 import type { ComponentName } from './manifest';
 import type { PartName } from './part';
+import { filmConfig } from './part/film';
+import { rifeConfig } from './part/rife';
 import type { LoadOptions, Model } from './pipeline';
 import { type Arrangement, BLOCK_PREFIX } from './plan/residency';
 import { BlockStream, noStreamCosts } from './store/block-stream';
@@ -77,8 +79,13 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
     return { weights: residentBlocks(weights, prefix), [Symbol.dispose]: () => weights[Symbol.dispose]() };
   };
 
+  const { film, rife } = beside;
   return {
     manifest,
+    networks: {
+      film: film && filmConfig(film.open().entries),
+      rife: rife && rifeConfig(rife.open().entries),
+    },
 
     tokenizer: (load) =>
       parts.get('tokenizer', openOptions(load), async (source) =>

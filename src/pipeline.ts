@@ -13,7 +13,7 @@ import type { BlockWeights } from './gpu/weights';
 import type { InterpolatorModel, RgbFrame } from './interpolate/interpolator';
 import { retime } from './interpolate/retime';
 import type { Manifest, TensorSource } from './manifest';
-import { type Plan, planVideo } from './plan';
+import { type Networks, type Plan, planVideo } from './plan';
 import { accelerationMessage } from './plan/acceleration';
 import { deviceBudget } from './plan/device';
 import type { Pace } from './plan/pace';
@@ -34,6 +34,8 @@ import type { ByteSink } from './video/mp4';
 /** A model whose parts come when they are asked for. Whether they stay is the residency's business, not the pipeline's. */
 export interface Model {
   readonly manifest: Manifest;
+  /** The interpolators that are there; a plan counts their bytes. */
+  readonly networks: Networks;
   /** Says which weights may be on the GPU together, before a job asks for any. */
   arrange(weights: Plan['weights']): void;
   tokenizer(load: LoadOptions): Promise<Tokenizer>;
@@ -221,7 +223,7 @@ export class Parts {
 
 /** How the request is carried out on the host's device. Throws `out-of-memory` where it does not fit. */
 function planFor(request: ResolvedRequest, { gpu, model, budgetBytes, pace }: Host): Plan {
-  return planVideo(request, model.manifest, deviceBudget(gpu, budgetBytes, pace));
+  return planVideo(request, model.manifest, deviceBudget(gpu, budgetBytes, pace), model.networks);
 }
 
 /** Settles what the request leaves open, and the prompt, and keeps both. */

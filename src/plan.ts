@@ -15,6 +15,7 @@ import type { VideoShape } from './shape';
 import type { HistoryType } from './vae/memory';
 import type { VideoFormat } from './video/levels';
 
+export type { Networks } from './plan/decode';
 export type { DeviceBudget, DeviceLimits } from './plan/device';
 export type { Refusal } from './plan/nearest';
 export type { PlannedModel, PlanOptions } from './plan/task';

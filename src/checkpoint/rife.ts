@@ -1,7 +1,8 @@
 import { throwIfAborted, ZoetropeError } from '../errors';
 import { encodeF16, floatBytes } from '../floats';
 import { type ByteSource, type FolderSink, MANIFEST_FILE, type ManifestFile, type TensorEntry } from '../manifest';
-import { type PartManifest, RIFE_46, type RifeConfig, rifeShapes } from '../part';
+import type { PartManifest } from '../part';
+import { isRifeTransposed, RIFE_46, type RifeConfig, rifeShapes } from '../part/rife';
 import { type NcnnLayer, type NcnnRecord, ncnnInteger, readNcnn } from './ncnn';
 import { writePartManifest } from './part-manifest';
 import { ShardWriter } from './shard';
@@ -69,7 +70,7 @@ function checkGraph(layers: readonly NcnnLayer[], records: readonly NcnnRecord[]
   if (records.length !== weights.length) refuse(`it has ${records.length} convolutions, not ${weights.length}`);
   weights.forEach(([name, shape], i) => {
     const { layer, shape: got } = records[i]!;
-    const head = name.includes('.lastconv.');
+    const head = isRifeTransposed(name);
     const first = name.includes('.conv0.');
     const form = head ? [got[1], got[0], got[2], got[3]] : got;
     const stride = head || first ? 2 : 1;
@@ -115,7 +116,7 @@ async function writeShard(
       const { weight, bias, shape } = records[index >> 1]!;
       writer.declare(name, entry);
       if (index++ % 2 === 1) await writer.append(floatBytes(bias));
-      else await writer.append(floatBytes(encodeF16(name.includes('.lastconv.') ? swapAxes(weight, shape) : weight)));
+      else await writer.append(floatBytes(encodeF16(isRifeTransposed(name) ? swapAxes(weight, shape) : weight)));
     }
     return await writer.finish();
   } catch (error) {

@@ -16,7 +16,10 @@ export interface PartArguments {
   components?: string[];
 }
 
-/** The sources of an import as an optional part: `flownet.param` of RIFE with its weights beside it, or FILM's safetensors file. */
+/**
+ * The sources of an import as an optional part: `flownet.param` of RIFE with its weights beside it, or RIFE's or FILM's
+ * safetensors file.
+ */
 export async function partSources({ from, high, low }: SourceArguments) {
   const [path] = from;
   if (from.length !== 1 || high !== undefined || low !== undefined) return undefined;

@@ -162,7 +162,7 @@ export function importCommand(script?: URL): Command {
     .description('Turn a published Wan checkpoint into a model folder; an interrupted import continues')
     .option(
       '--from <source...>',
-      'files, folders or URLs that together hold the experts, text encoder, VAE and tokenizer (safetensors, GGUF, diffusers folder); or an interpolator: flownet.param of RIFE 4.6, film_net_fp16.safetensors',
+      'files, folders or URLs that together hold the experts, text encoder, VAE and tokenizer (safetensors, GGUF, diffusers folder); or an interpolator: flownet.param of RIFE 4.6, rife_v4.25.safetensors, film_net_fp16.safetensors',
       [],
     )
     .option('--high <source>', 'the high-noise expert, where file names do not say which it is')

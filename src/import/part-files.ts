@@ -1,5 +1,6 @@
 import { importFilm, isFilm } from '../checkpoint/film';
 import { importRife } from '../checkpoint/rife';
+import { importRifeTorch, isRife } from '../checkpoint/rife-torch';
 import { openIfThere, readHeader } from '../checkpoint/safetensors';
 import type { ImportSource } from '../checkpoint/sources';
 import { ZoetropeError } from '../errors';
@@ -7,9 +8,9 @@ import type { ByteSource, FolderSink } from '../manifest';
 import type { PartManifest } from '../part';
 import { isUrl, urlSource } from './url';
 
-/** Sources that are an optional part: FILM's safetensors file, or ncnn's two files of RIFE. */
+/** Sources that are an optional part: FILM's or RIFE's safetensors file, or ncnn's two files of RIFE. */
 export type PartFiles =
-  | { part: 'film'; path: string; file: ByteSource }
+  | { part: 'film' | 'rife'; path: string; file: ByteSource }
   | { part: 'rife'; param: ByteSource; bin: ByteSource };
 
 /** Ending of an ncnn graph, whose weights lie beside it by the same name. */
@@ -28,7 +29,8 @@ export async function partIn(sources: readonly ImportSource[]): Promise<PartFile
   }
   if (!/\.safetensors$/i.test(first.path)) return undefined;
   const { tensors } = await readHeader(first.file!, first.path);
-  return isFilm(tensors) ? { part: 'film', path: first.path, file: first.file! } : undefined;
+  const part = isFilm(tensors) ? 'film' : isRife(tensors) ? 'rife' : undefined;
+  return part && { part, path: first.path, file: first.file! };
 }
 
 async function weightsOf(path: string, sources: readonly ImportSource[]): Promise<ByteSource> {
@@ -49,7 +51,8 @@ export function writePart(
 ): Promise<PartManifest> {
   const { sink, license, signal } = options;
   const rest = { sink, signal, ...(license === undefined ? {} : { license }) };
-  if (files.part === 'rife') return importRife({ param: files.param, bin: files.bin, ...rest });
+  if ('param' in files) return importRife({ param: files.param, bin: files.bin, ...rest });
   const what = files.path.replace(/^.*[\\/]/, '');
-  return importFilm({ file: files.file, what, ...rest });
+  const tensors = { file: files.file, what, ...rest };
+  return files.part === 'film' ? importFilm(tensors) : importRifeTorch(tensors);
 }

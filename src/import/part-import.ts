@@ -22,7 +22,7 @@ export async function importPart(
   { signal }: Pick<StoreWork, 'signal'>,
 ): Promise<string> {
   const id = partId(files.part);
-  const needed = OVERHEAD_BYTES + (files.part === 'film' ? files.file.sizeBytes : 2 * files.bin.sizeBytes);
+  const needed = OVERHEAD_BYTES + ('param' in files ? 2 * files.bin.sizeBytes : files.file.sizeBytes);
   const room = await host.disk.room();
   if (needed > Math.max(0, room.quotaBytes - room.usedBytes)) throw storageFull(needed, room);
   await exclusively(host, id, () => writePart(files, { sink: storeTarget(host.disk, id, needed), license, signal }));

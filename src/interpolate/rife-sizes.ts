@@ -1,4 +1,12 @@
-import { RIFE_HEAD_PLANES, RIFE_RESIDUALS, type RifeConfig, rifeInputs, rifeShapes } from '../part';
+import {
+  isRifeTransposed,
+  RIFE_ENCODER_WIDTH,
+  RIFE_RESIDUALS,
+  type RifeConfig,
+  rifeHeadPlanes,
+  rifeInputs,
+  rifeShapes,
+} from '../part/rife';
 
 /** Sizes and work of RIFE, apart from its kernels, which a plan does not need. */
 
@@ -16,7 +24,20 @@ export function blockSizes(size: Size, scale: number): { input: Size; half: Size
   return { input: at(scale), half: at(2 * scale), quarter: at(4 * scale) };
 }
 
-/** Multiply-adds of one frame between two: 3 × 3 convolutions, and 4 × 4 to the head's planes of 2 × 2 pixels. */
+/** Sizes of the encoder's tensors without their borders. */
+export function encoderSizes(size: Size): { input: Size; half: Size } {
+  return { input: size, half: [size[0] / 2, size[1] / 2] };
+}
+
+/** Multiply-adds of encoding one frame, which all frames made from it share; 0 for networks without an encoder. */
+export function rifeEncoderMac(config: RifeConfig, width: number, height: number): number {
+  if (config.encoder === 0) return 0;
+  const { half } = encoderSizes([padded(height, config), padded(width, config)]);
+  const inner = RIFE_ENCODER_WIDTH;
+  return half[0] * half[1] * (9 * (3 * inner + 2 * inner * inner) + 16 * inner * config.encoder);
+}
+
+/** Multiply-adds of one frame between two, their encoding aside: 3 × 3 convolutions, and 4 × 4 to the head's planes of 2 × 2 pixels. */
 export function rifeMac(config: RifeConfig, width: number, height: number): number {
   const size: Size = [padded(height, config), padded(width, config)];
   return config.channels.reduce((sum, channels, block) => {
@@ -24,10 +45,10 @@ export function rifeMac(config: RifeConfig, width: number, height: number): numb
     const conv = (at: Size, into: number, out: number) => at[0] * at[1] * into * out * 9;
     return (
       sum +
-      conv(half, rifeInputs(block), channels / 2) +
+      conv(half, rifeInputs(config, block), channels / 2) +
       conv(quarter, channels / 2, channels) +
       RIFE_RESIDUALS * conv(quarter, channels, channels) +
-      quarter[0] * quarter[1] * 16 * channels * 4 * RIFE_HEAD_PLANES
+      quarter[0] * quarter[1] * 16 * channels * 4 * rifeHeadPlanes(config)
     );
   }, 0);
 }
@@ -49,13 +70,24 @@ export function rifeBytes(config: RifeConfig, width: number, height: number, typ
   const size: Size = [padded(height, config), padded(width, config)];
   const pixels = size[0] * size[1];
   const bordered = ([high, wide]: Size, channels: number) => (high + 2) * (wide + 2) * channels * ELEMENT_BYTES[type];
-  const picture = 16 * pixels;
+  const picture = (16 + 4 * config.encoder) * pixels;
   const tensors = [16 * pixels, 4 * pixels, 12 * width * height]; // flow, mask, colours
   for (const [block, channels] of config.channels.entries()) {
     const { input, half, quarter } = blockSizes(size, config.scales[block]!);
     const features = bordered(quarter, channels);
-    const entry = bordered(input, Math.ceil(rifeInputs(block) / 4) * 4);
-    tensors.push(entry, bordered(half, channels / 2), features, features, 4 * RIFE_HEAD_PLANES * input[0] * input[1]);
+    const entry = bordered(input, Math.ceil(rifeInputs(config, block) / 4) * 4);
+    tensors.push(
+      entry,
+      bordered(half, channels / 2),
+      features,
+      features,
+      4 * rifeHeadPlanes(config) * input[0] * input[1],
+    );
+  }
+  if (config.encoder > 0) {
+    const { input, half } = encoderSizes(size);
+    const inner = bordered(half, RIFE_ENCODER_WIDTH);
+    tensors.push(bordered(input, 4), inner, inner);
   }
   const scratch = tensors.reduce((sum, bytes) => sum + Math.ceil(bytes / 16) * 16, 0);
   return { waiting: scratch + picture, working: scratch + 2 * picture, largest: Math.max(picture, ...tensors) };
@@ -65,8 +97,8 @@ export function rifeBytes(config: RifeConfig, width: number, height: number, typ
 export function rifeWeightBytes(config: RifeConfig, type: 'f16' | 'f32'): number {
   let total = 0;
   for (const [name, [first, second, ...kernel]] of rifeShapes(config)) {
-    // Channels that are read come in fours, but those of the transposed last layer, which have their count.
-    const channels = first! * (name.includes('.lastconv.') ? second! : Math.ceil(second! / 4) * 4);
+    // Channels that are read come in fours, but those of transposed layers, which have their count.
+    const channels = first! * (isRifeTransposed(name) ? second! : Math.ceil(second! / 4) * 4);
     if (name.endsWith('.bias')) total += 4 * first!;
     else total += channels * kernel.reduce((product, side) => product * side, 1) * ELEMENT_BYTES[type];
   }

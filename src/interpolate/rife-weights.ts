@@ -3,7 +3,7 @@ import { encodeF16 } from '../floats';
 import type { Gpu } from '../gpu/device';
 import type { GpuTensor } from '../gpu/memory';
 import type { TensorSource } from '../manifest';
-import { type RifeConfig, rifeConfig, rifeShapes } from '../part';
+import { isRifeTransposed, type RifeConfig, rifeConfig, rifeShapes } from '../part/rife';
 import { loadConvs } from './conv-weights';
 
 /** A convolution's weights, packed as its kernel takes them. */
@@ -37,7 +37,7 @@ export class RifeWeights implements Disposable {
   /** Packs and uploads a convolution of a torch tensor. Called by {@link loadRife}. */
   add(name: string, values: Float32Array, shape: readonly number[], bias: Float32Array): void {
     const { memory } = this.gpu;
-    const packed = name.includes('.lastconv.') ? packDeconv(values, shape) : packConv(values, shape);
+    const packed = isRifeTransposed(name) ? packDeconv(values, shape) : packConv(values, shape);
     const weight =
       this.type === 'f16'
         ? memory.upload(name, 'float16', [packed.weight.length], encodeF16(packed.weight))
@@ -80,7 +80,7 @@ export function packConv(
 }
 
 /**
- * torch's transposed [into, out, 4, 4] in the order of `kernels/deconv-shuffle`: [into / 4, 4 pixels, 4, 4 phases × out]. Output row
+ * torch's transposed [into, out, 4, 4] in the order of `kernels/deconv-shuffle` and `kernels/image-deconv`: [into / 4, 4 pixels, 4, 4 phases × out]. Output row
  * 2 i + py takes input row i - 1 + py + j with kernel row 3 - py - 2 j, and columns alike.
  */
 export function packDeconv(

@@ -1,8 +1,8 @@
 import type { VaeConfig } from '../config';
 import { type FilmBytes, filmBytes, filmTileSizes, filmWeightBytes, type Size } from '../interpolate/film-tiles';
 import { rifeBytes, rifeWeightBytes } from '../interpolate/rife-sizes';
-import { RIFE_46, type RifeConfig } from '../part';
 import { FILM_STYLE, type FilmConfig } from '../part/film';
+import { RIFE_46, type RifeConfig } from '../part/rife';
 import type { VideoShape } from '../shape';
 import { type DecoderBytes, decoderBytes, type HistoryType } from '../vae/memory';
 import type { PlannedBuffers } from './buffers';

@@ -2,9 +2,9 @@ import { type DitConfig, patchChannels, type Umt5Config, type VaeConfig, vaeLeve
 import type { Evaluation, StepEvaluations } from '../diffusion/cache';
 import { stageOf } from '../diffusion/schedule';
 import { filmMac } from '../interpolate/film-mac';
-import { rifeMac } from '../interpolate/rife-sizes';
-import { RIFE_46 } from '../part';
+import { rifeEncoderMac, rifeMac } from '../interpolate/rife-sizes';
 import { FILM_STYLE, type FilmConfig } from '../part/film';
+import { RIFE_46 } from '../part/rife';
 import type { VideoShape } from '../shape';
 import type { Arranged } from './arrange';
 import { type StageName, sumBytes } from './buffers';
@@ -73,11 +73,11 @@ export function interpolationWork(
   { film = FILM_STYLE, rife = RIFE_46 }: Networks,
 ): number {
   if (interpolator === null) return 0;
-  const mac =
-    interpolator === 'film'
-      ? filmMemory.of(film, `${width} ${height}`, () => filmMac(film, width, height))
-      : rifeMac(rife, width, height);
-  return 2 * (frames - 1) * interpolatedFrames * mac;
+  const made = (frames - 1) * interpolatedFrames;
+  if (interpolator === 'film') {
+    return 2 * made * filmMemory.of(film, `${width} ${height}`, () => filmMac(film, width, height));
+  }
+  return 2 * (made * rifeMac(rife, width, height) + frames * rifeEncoderMac(rife, width, height));
 }
 
 /** Operations of one evaluation; where the blocks are left out, embedding and head remain. */

@@ -18,8 +18,9 @@ import {
   tensorBytes,
   ZERO_POINTS_SUFFIX,
 } from '../manifest';
-import { type PartManifest, type PartName, rifeConfig, rifeShapes } from '../part';
+import type { PartManifest, PartName } from '../part';
 import { filmConfig, filmShapes } from '../part/film';
+import { rifeConfig, rifeShapes } from '../part/rife';
 
 /** Largest manifest read. That of A14B, with 3,600 tensors and 1,300 pieces, has about 0.7 MB. */
 export const MAX_MANIFEST_BYTES = 16 * 1024 * 1024;

@@ -3,7 +3,7 @@ import { Rife } from '../../src/interpolate/rife';
 import { rifeMac } from '../../src/interpolate/rife-sizes';
 import { Graph } from '../../src/onnx/graph';
 import { add, mul, sigmoid, sub } from '../../src/onnx/ops';
-import { RIFE_46 } from '../../src/part';
+import { RIFE_46 } from '../../src/part/rife';
 import { distance, expectNear, seededFloats, seededUniform, type Tolerance } from '../harness/near';
 import { readFrame, shippedRife, uploadFrame } from '../harness/rife';
 import { movingTexture, psnr } from '../harness/texture';
@@ -136,7 +136,7 @@ export const warpBench: Bench = {
         mask: upload(mask, height, width),
         rgb: memory.tensor('rgb', 'float32', [3, 1, height, width]),
       };
-      const shape = { padded: [height, width], size: [height, width] } as const;
+      const shape = { padded: [height, width], encoded: 0, size: [height, width] } as const;
       try {
         const timings = await alternate(gpu, [
           { name: 'onnxruntime f32', run: () => session.run(feeds, { y }) },

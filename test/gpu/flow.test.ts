@@ -4,6 +4,7 @@ import { type FlowBlendShape, flowBlend } from '../../kernels/flow-blend';
 import { type FlowFeaturesShape, flowFeatures } from '../../kernels/flow-features';
 import { type FlowUpdateShape, flowUpdate } from '../../kernels/flow-update';
 import { type ImageConvShape, imageConv } from '../../kernels/image-conv';
+import { type ImageDeconvShape, imageDeconv } from '../../kernels/image-deconv';
 import { type PadPictureShape, padPicture } from '../../kernels/pad-picture';
 import { packConv, packDeconv } from '../../src/interpolate/rife-weights';
 import { openTestGpu, type TestGpu } from '../harness/dawn';
@@ -14,6 +15,7 @@ import { flowBlendReference } from '../reference/flow-blend';
 import { flowFeaturesReference } from '../reference/flow-features';
 import { flowUpdateReference } from '../reference/flow-update';
 import { imageConvReference } from '../reference/image-conv';
+import { imageDeconvReference } from '../reference/image-deconv';
 import { padPictureReference } from '../reference/pad-picture';
 
 /** The kernels of the flow network, each against its reference. */
@@ -50,10 +52,10 @@ function bordered(seed: number, type: FloatType, size: Size, channels: number): 
   return values.map((value, i) => (border(size, channels, i) ? 0 : value));
 }
 
-/** A picture [h, w, 4] of values in 0..1. */
-function picture(seed: number, [height, width]: Size): Float32Array {
+/** A picture [h, w, channels] of values in 0..1. */
+function picture(seed: number, [height, width]: Size, channels = 4): Float32Array {
   const uniform = seededUniform(seed);
-  return Float32Array.from({ length: 4 * height * width }, uniform);
+  return Float32Array.from({ length: channels * height * width }, uniform);
 }
 
 /** An output of NaN, of guards in its border and behind it. */
@@ -129,25 +131,55 @@ describe.each(['f32', 'f16'] as const)('in %s', (type) => {
     compare(await test.gpu.memory.readFloats(y), expected, F32_SUM, `${name}, seeds from 20`);
   });
 
+  const transposed: [string, Omit<ImageDeconvShape, 'type'>][] = [
+    ['one pixel', { size: [1, 1], into: 4, out: 4, slice: [4, 0] }],
+    ['odd sides', { size: [5, 7], into: 16, out: 4, slice: [8, 4] }],
+    ['a slice in the middle', { size: [4, 3], into: 8, out: 8, slice: [16, 4] }],
+  ];
+  it.for(transposed)('image-deconv: %s', async ([name, shape], { skip }) => {
+    skip(absent(), missing);
+    const { size, into, out, slice } = shape;
+    const x = bordered(25, type, size, into);
+    const weight = asHeld(type, seededFloats(26, into * out * 16, 0.3));
+    const bias = seededFloats(27, out);
+    const expected = imageDeconvReference(shape, x, weight, bias, GUARD);
+    using xs = uploadAs(test.gpu, type, x);
+    using weights = uploadAs(test.gpu, type, packDeconv(weight, [into, out, 4, 4]).weight);
+    using biases = upload(bias);
+    const guarded = (i: number) => i % slice[0] < slice[1] || i % slice[0] >= slice[1] + out;
+    using y = upload(output(expected.length, guarded));
+    await imageDeconv.run(test.gpu, { ...shape, type }, { x: xs, weight: weights, bias: biases, y });
+    compare(await test.gpu.memory.readFloats(y), expected, F32_SUM, `${name}, seeds from 25`, guarded);
+  });
+
+  const old = { encoded: 0, passed: 0, headScale: 1 } as const;
+  const newer = { encoded: 4, passed: 8 } as const;
   const features: [string, Omit<FlowFeaturesShape, 'type'>][] = [
-    ['the first block', { size: [16, 24], scale: 8, time: 0.5, first: true }],
-    ['the first block at full size', { size: [5, 7], scale: 1, time: 0.2, first: true }],
-    ['a fourth', { size: [12, 20], scale: 4, time: 0.25, first: false }],
-    ['a half', { size: [6, 10], scale: 2, time: 0.8, first: false }],
-    ['full size, odd sides', { size: [5, 7], scale: 1, time: 0.2, first: false }],
+    ['the first block', { size: [16, 24], scale: 8, time: 0.5, first: true, ...old }],
+    ['the first block at full size', { size: [5, 7], scale: 1, time: 0.2, first: true, ...old }],
+    ['a fourth', { size: [12, 20], scale: 4, time: 0.25, first: false, ...old }],
+    ['a half', { size: [6, 10], scale: 2, time: 0.8, first: false, ...old }],
+    ['full size, odd sides', { size: [5, 7], scale: 1, time: 0.2, first: false, ...old }],
+    ['encoded, the first block', { size: [64, 32], scale: 32, time: 0.3, first: true, ...newer, headScale: 32 }],
+    ['encoded, a fourth', { size: [24, 32], scale: 4, time: 0.3, first: false, ...newer, headScale: 8 }],
+    ['encoded, full size', { size: [8, 12], scale: 1, time: 0.6, first: false, ...newer, headScale: 4 }],
+    ['sixteen channels', { size: [6, 10], scale: 2, time: 0.6, first: false, encoded: 16, passed: 4, headScale: 2 }],
   ];
   it.for(features)('flow-features: %s', async ([name, shape], { skip }) => {
     skip(absent(), missing);
-    const { size, scale, first } = shape;
+    const { size, scale, first, encoded, passed, headScale } = shape;
     const pixels = size[0] * size[1];
-    const [before, after] = [picture(30, size), picture(31, size)];
+    const [before, after] = [picture(30, size, 4 + encoded), picture(31, size, 4 + encoded)];
     // Flows that leave the picture on every side.
     const flow = seededFloats(32, 4 * pixels, 6);
     const mask = seededFloats(33, pixels);
-    const expected = flowFeaturesReference(shape, before, after, flow, mask, GUARD);
+    const head = seededFloats(34, ((5 + passed) * pixels) / headScale ** 2);
+    const expected = flowFeaturesReference(shape, before, after, flow, mask, head, GUARD);
     const at = [size[0] / scale, size[1] / scale] as const;
-    const inputs = { before: upload(before), after: upload(after), flow: upload(flow), mask: upload(mask) };
-    const guarded = (i: number) => border(at, first ? 8 : 12, i);
+    const pictures = { before: upload(before), after: upload(after) };
+    const inputs = { ...pictures, flow: upload(flow), mask: upload(mask), head: upload(head) };
+    const channels = 8 + 2 * encoded + (first ? 0 : passed + 4);
+    const guarded = (i: number) => border(at, channels, i);
     using x = uploadAs(test.gpu, type, output(expected.length, guarded));
     await flowFeatures.run(test.gpu, { ...shape, type }, { ...inputs, x });
     const tolerance = type === 'f16' ? F16_STORE : F32_SAMPLE;
@@ -157,10 +189,10 @@ describe.each(['f32', 'f16'] as const)('in %s', (type) => {
 });
 
 const updates: [string, FlowUpdateShape][] = [
-  ['the first block', { size: [16, 24], scale: 8, first: true }],
-  ['a fourth', { size: [12, 20], scale: 4, first: false }],
-  ['a half, one row', { size: [2, 10], scale: 2, first: false }],
-  ['full size, odd sides', { size: [5, 7], scale: 1, first: false }],
+  ['the first block', { size: [16, 24], scale: 8, first: true, replaceMask: false }],
+  ['a fourth', { size: [12, 20], scale: 4, first: false, replaceMask: false }],
+  ['a half, one row', { size: [2, 10], scale: 2, first: false, replaceMask: true }],
+  ['full size, odd sides', { size: [5, 7], scale: 1, first: false, replaceMask: false }],
 ];
 it.each(updates)('flow-update: %s', async (name, shape) => {
   const { size, scale } = shape;
@@ -178,12 +210,13 @@ it.each(updates)('flow-update: %s', async (name, shape) => {
 });
 
 const blends: [string, FlowBlendShape][] = [
-  ['padded', { padded: [32, 32], size: [17, 30] }],
-  ['not padded', { padded: [5, 7], size: [5, 7] }],
+  ['padded', { padded: [32, 32], encoded: 0, size: [17, 30] }],
+  ['not padded', { padded: [5, 7], encoded: 0, size: [5, 7] }],
+  ['encoded', { padded: [9, 12], encoded: 8, size: [7, 11] }],
 ];
 it.each(blends)('flow-blend: %s', async (name, shape) => {
   const pixels = shape.padded[0] * shape.padded[1];
-  const [before, after] = [picture(50, shape.padded), picture(51, shape.padded)];
+  const [before, after] = [picture(50, shape.padded, 4 + shape.encoded), picture(51, shape.padded, 4 + shape.encoded)];
   const [flow, mask] = [seededFloats(52, 4 * pixels, 8), seededFloats(53, pixels, 3)];
   const expected = flowBlendReference(shape, before, after, flow, mask);
   const inputs = { before: upload(before), after: upload(after), flow: upload(flow), mask: upload(mask) };
@@ -193,17 +226,22 @@ it.each(blends)('flow-blend: %s', async (name, shape) => {
   for (const tensor of Object.values(inputs)) tensor[Symbol.dispose]();
 });
 
+const flat = { type: 'f32', border: 0, channels: 4 } as const;
 const pads: [string, PadPictureShape][] = [
-  ['edge', { frames: 1, frame: 0, size: [5, 7], padded: [32, 32], edge: 'replicate' }],
-  ['zeros', { frames: 1, frame: 0, size: [33, 7], padded: [64, 32], edge: 'zero' }],
-  ['the last of four', { frames: 4, frame: 3, size: [6, 9], padded: [6, 9], edge: 'replicate' }],
+  ['edge', { frames: 1, frame: 0, size: [5, 7], padded: [32, 32], edge: 'replicate', ...flat }],
+  ['zeros', { frames: 1, frame: 0, size: [33, 7], padded: [64, 32], edge: 'zero', ...flat }],
+  ['the last of four', { frames: 4, frame: 3, size: [6, 9], padded: [6, 9], edge: 'replicate', ...flat }],
+  ['room for more', { frames: 1, frame: 0, size: [5, 7], padded: [8, 8], edge: 'zero', ...flat, channels: 12 }],
+  ['a border', { frames: 1, frame: 0, size: [5, 7], padded: [8, 8], edge: 'replicate', ...flat, border: 1 }],
 ];
 it.each(pads)('pad-picture: %s', async (name, shape) => {
   // Some values lie beyond -1..1.
   const rgb = seededFloats(60, 3 * shape.frames * shape.size[0] * shape.size[1]);
-  const expected = padPictureReference(shape, rgb);
+  const expected = padPictureReference(shape, rgb, GUARD);
   using colors = upload(rgb);
-  using y = upload(output(expected.length));
+  const guarded = (i: number) =>
+    i % shape.channels >= 4 || (shape.border === 1 && border(shape.padded, shape.channels, i));
+  using y = upload(output(expected.length, guarded));
   await padPicture.run(test.gpu, shape, { rgb: colors, y });
-  compare(await test.gpu.memory.readFloats(y), expected, F32_FEW, `${name}, seed 60`);
+  compare(await test.gpu.memory.readFloats(y), expected, F32_FEW, `${name}, seed 60`, guarded);
 });

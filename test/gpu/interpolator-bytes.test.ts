@@ -7,11 +7,13 @@ import type { Interpolator, RgbFrame } from '../../src/interpolate/interpolator'
 import { retime } from '../../src/interpolate/retime';
 import { Rife } from '../../src/interpolate/rife';
 import { rifeBytes, rifeWeightBytes } from '../../src/interpolate/rife-sizes';
-import { RIFE_46 } from '../../src/part';
+import { loadRife } from '../../src/interpolate/rife-weights';
+import { RIFE_46, type RifeConfig } from '../../src/part/rife';
 import { openTestGpu, type TestGpu } from '../harness/dawn';
 import { randomFilm, SMALLEST_FILM } from '../harness/film';
 import { seededFloats } from '../harness/near';
 import { shippedRife } from '../harness/rife';
+import { importedRife, randomRife, SMALL_RIFE } from '../harness/rife-family';
 
 /** What the interpolators say that they hold, against the ledger. */
 
@@ -68,17 +70,26 @@ describe('FILM', () => {
   });
 });
 
+type Version = keyof typeof SMALL_RIFE;
+
+async function randomWeights(config: RifeConfig, type: 'f16' | 'f32') {
+  return loadRife(test.gpu, (await importedRife(randomRife(config, 1))).open(), undefined, type);
+}
+
 describe('RIFE', () => {
   it.each([
-    [[64, 64], 1],
-    [[20, 49], 3],
-  ] as [Size, number][])('%s pixels, %i between', async (frame, count) => {
+    ['4.6', [64, 64], 1],
+    ['4.6', [20, 49], 3],
+    ['4.25', [20, 65], 1],
+    ['4.26.heavy', [64, 64], 1],
+  ] as [Version, Size, number][])('%s, [%s] pixels, %i between', async (version, frame, count) => {
+    const config = version === '4.6' ? RIFE_46 : SMALL_RIFE[version];
     for (const type of types()) {
       const before = test.gpu.memory.liveBytes;
-      using weights = await shippedRife(test.gpu, type);
-      expect(test.gpu.memory.liveBytes - before).toBe(rifeWeightBytes(RIFE_46, type));
+      using weights = await (version === '4.6' ? shippedRife(test.gpu, type) : randomWeights(config, type));
+      expect(test.gpu.memory.liveBytes - before).toBe(rifeWeightBytes(config, type));
       const [height, width] = frame;
-      const expected = rifeBytes(RIFE_46, width, height, type);
+      const expected = rifeBytes(config, width, height, type);
       const make = () => new Rife(test.gpu, weights, { width, height });
       const { waiting, working } = await held(make, frame, count);
       expect(waiting / expected.waiting).toBeCloseTo(1, 2);

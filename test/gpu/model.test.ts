@@ -3,12 +3,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { diskFolder } from '../../src/cli/files';
 import { denoise } from '../../src/diffusion/denoise';
 import { residentModel } from '../../src/model';
+import { RIFE_46 } from '../../src/part/rife';
 import { planVideo } from '../../src/plan';
 import type { WeightResidency } from '../../src/plan/residency';
 import { resolveRequest } from '../../src/request';
-import { openModel, type VerifiedModel } from '../../src/store/verified';
+import { openModel, openPart, type VerifiedModel } from '../../src/store/verified';
 import { encodeTexts } from '../../src/text/umt5';
 import { openTestGpu, type TestGpu } from '../harness/dawn';
+import { rifeFolder } from '../harness/rife';
 
 /** The shipped demo model under the three residencies: the same bits, in less and less memory. */
 
@@ -48,6 +50,12 @@ async function run(residency: WeightResidency): Promise<{ latents: Float32Array;
   using latents = await denoise(plan.denoise, positive!, negative!, host);
   return { latents: await gpu.memory.readFloats(latents), peakBytes: gpu.memory.peakBytes - before };
 }
+
+it('tells a plan which interpolators lie beside a model', async () => {
+  const rife = await openPart(diskFolder(rifeFolder), 'rife');
+  using model = residentModel(test.gpu, verified, { rife });
+  expect(model.networks).toEqual({ film: undefined, rife: RIFE_46 });
+});
 
 describe('residencies of the demo model', () => {
   it('give the same bits in less and less memory, and leave nothing behind', async () => {

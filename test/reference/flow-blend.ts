@@ -3,7 +3,7 @@ import { sample } from './flow-features';
 
 /** The blend in float64, [3, h, w]. */
 export function flowBlendReference(
-  { padded, size: [height, width] }: FlowBlendShape,
+  { padded, encoded, size: [height, width] }: FlowBlendShape,
   before: ArrayLike<number>,
   after: ArrayLike<number>,
   flow: ArrayLike<number>,
@@ -16,8 +16,8 @@ export function flowBlendReference(
       const share = 1 / (1 + Math.exp(-mask[at]!));
       const [x0, y0, x1, y1] = [0, 1, 2, 3].map((i) => flow[4 * at + i]!) as [number, number, number, number];
       for (let color = 0; color < 3; color++) {
-        const first = sample(before, padded, column + x0, row + y0, color);
-        const second = sample(after, padded, column + x1, row + y1, color);
+        const first = sample(before, padded, 4 + encoded, column + x0, row + y0, color);
+        const second = sample(after, padded, 4 + encoded, column + x1, row + y1, color);
         rgb[(color * height + row) * width + column] = 2 * (first * share + second * (1 - share)) - 1;
       }
     }

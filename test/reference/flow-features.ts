@@ -1,9 +1,11 @@
 import type { FlowFeaturesShape } from '../../kernels/flow-features';
+import { resized } from './flow-update';
 
-/** A picture [height, width, 4] at a position, clamped to its edges and interpolated bilinearly, channel by channel. */
+/** A picture [height, width, channels] at a position, clamped to its edges and interpolated bilinearly, channel by channel. */
 export function sample(
   picture: ArrayLike<number>,
   [height, width]: readonly [number, number],
+  channels: number,
   x: number,
   y: number,
   channel: number,
@@ -12,7 +14,7 @@ export function sample(
   const cy = Math.min(Math.max(y, 0), height - 1);
   const [left, top] = [Math.floor(cx), Math.floor(cy)];
   const value = (row: number, column: number) =>
-    picture[(Math.min(row, height - 1) * width + Math.min(column, width - 1)) * 4 + channel]!;
+    picture[(Math.min(row, height - 1) * width + Math.min(column, width - 1)) * channels + channel]!;
   const upper = value(top, left) * (1 - (cx - left)) + value(top, left + 1) * (cx - left);
   const lower = value(top + 1, left) * (1 - (cx - left)) + value(top + 1, left + 1) * (cx - left);
   return upper * (1 - (cy - top)) + lower * (cy - top);
@@ -23,26 +25,33 @@ export function sample(
  * half-pixel centres. Gives [h / scale + 2, w / scale + 2, channels] with a border of `border`.
  */
 export function flowFeaturesReference(
-  { size, scale, time, first }: Omit<FlowFeaturesShape, 'type'>,
+  { size, scale, encoded, passed, headScale, time, first }: Omit<FlowFeaturesShape, 'type'>,
   before: ArrayLike<number>,
   after: ArrayLike<number>,
   flow: ArrayLike<number>,
   mask: ArrayLike<number>,
+  head: ArrayLike<number>,
   border: number,
 ): Float64Array {
   const [height, width] = size;
   const planes: ((row: number, column: number) => number)[] = [];
-  for (const [picture, axis] of [[before, 0] as const, [after, 2] as const]) {
-    for (let channel = 0; channel < 3; channel++) {
-      planes.push((row, column) => {
-        const at = (row * width + column) * 4;
-        if (first) return picture[at + channel]!;
-        return sample(picture, size, column + flow[at + axis]!, row + flow[at + axis + 1]!, channel);
-      });
+  const stored = 4 + encoded;
+  for (const [from, to] of [[0, 3] as const, [4, stored] as const]) {
+    for (const [picture, axis] of [[before, 0] as const, [after, 2] as const]) {
+      for (let channel = from; channel < to; channel++) {
+        planes.push((row, column) => {
+          const at = row * width + column;
+          if (first) return picture[at * stored + channel]!;
+          const [dx, dy] = [flow[4 * at + axis]!, flow[4 * at + axis + 1]!];
+          return sample(picture, size, stored, column + dx, row + dy, channel);
+        });
+      }
     }
   }
   planes.push(() => time);
   planes.push((row, column) => (first ? 0 : mask[row * width + column]!));
+  if (!first)
+    for (let i = 0; i < passed; i++) planes.push((row, column) => resized(head, 5 + i, size, headScale, row, column));
   if (!first) for (let i = 0; i < 4; i++) planes.push((row, column) => flow[(row * width + column) * 4 + i]! / scale);
 
   const [high, wide] = [height / scale, width / scale];
