@@ -396,7 +396,8 @@ const engine: WorkerSide = {
     // A job that runs is not waited for, and would be measured along.
     const pace = paces.get(current.gpu.name) ?? (jobs.size > 0 ? undefined : await measure());
     const { reportPlan } = await import('../src/plan/report');
-    return reportPlan(resolved, openedModel().manifest, deviceBudget(current.gpu, budgetBytes, pace), 'on this GPU');
+    const { gpu, model: held } = current;
+    return reportPlan(resolved, held.manifest, deviceBudget(gpu, budgetBytes, pace), 'on this GPU', held.networks);
   },
 
   generate: (request, options, report) =>
