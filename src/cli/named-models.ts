@@ -1,3 +1,4 @@
+import { publishedAcceleration } from '../checkpoint/ratios';
 import { largestEntries, planShards } from '../checkpoint/storage';
 import { defaultSizes } from '../checkpoint/variants';
 import type { DitConfig, Umt5Config, VaeConfig } from '../config';
@@ -58,8 +59,14 @@ export function namedModel(name: ModelName, quantization: Quantization = 'q4'): 
   const components = Object.fromEntries(
     names.map((component) => [component, plannedFiles(component, componentShapes(parts, component), quantization)]),
   );
-  // 0.875: boundary of T2V A14B, same source.
-  return { ...parts, components, sizes: defaultSizes(name), boundary: name === 'a14b' ? 0.875 : null };
+  const acceleration = publishedAcceleration(name);
+  return {
+    ...parts,
+    components,
+    sizes: defaultSizes(name),
+    boundary: name === 'a14b' ? 0.875 : null, // of T2V A14B, same source
+    ...(acceleration && { acceleration }),
+  };
 }
 
 /** A component's files at their largest, without pieces. */

@@ -19,7 +19,8 @@ describe('zoetrope plan', () => {
   const request = { prompt: '', interpolator_model: 'none' } as const;
 
   it('tells memory and time of a released model, as the published arithmetic has them', async () => {
-    const report = await runPlan(request, { model: 'a14b', budget: '24GiB', tflops: 20 });
+    const everyStep = { ...request, acceleration: 'none' } as const;
+    const report = await runPlan(everyStep, { model: 'a14b', budget: '24GiB', tflops: 20 });
     expect(report).toMatchObject({ fits: true, residency: 'one', width: 1280, height: 720, frames: 81 });
     // 352 PFLOP at 720p and 90.6 at 480p, that is 4.9 hours and 75 minutes.
     expect(report.flop! / 1e15).toBeGreaterThan(345);
