@@ -1,4 +1,5 @@
 import { parseObject } from './checkpoint/json';
+import type { Stage } from './diffusion/schedule';
 import { ZoetropeError } from './errors';
 import type { Gpu } from './gpu/device';
 import { type BlockWeights, residentBlocks, Weights } from './gpu/weights';
@@ -35,6 +36,8 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
   });
   const { manifest } = verified;
   const costs = noStreamCosts();
+  /** The streamed expert that is asked for now. */
+  let streaming: { stage: Stage; stream: BlockStream; next?: Stage } | undefined;
   let arrangement: Arrangement = { residency: 'all', slots: 0, textSlots: null };
 
   /** Frees the other networks unless all may stay. They are asked for one after the other, so none of them is in use. */
@@ -60,18 +63,14 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
     slots: number | null,
     source: VerifiedComponent,
     signal: AbortSignal,
+    heirOf?: BlockStream,
   ) => {
     const prefix = BLOCK_PREFIX[name]!;
     if (slots !== null) {
       const now = () => performance.now();
-      const stream = await BlockStream.open(gpu, source, {
-        prefix,
-        count,
-        slots,
-        except: [EMBEDDING],
-        now,
-        costs,
-      });
+      const options = { prefix, count, slots, except: [EMBEDDING], now, costs };
+      const stream = heirOf ? await heirOf.handOver(source) : await BlockStream.open(gpu, source, options);
+      if (name === 'high' || name === 'low') streaming = { stage: name, stream };
       return { weights: stream as BlockWeights, [Symbol.dispose]: () => stream[Symbol.dispose]() };
     }
     const names = [...source.entries.keys()].filter((tensor) => tensor !== EMBEDDING);
@@ -94,6 +93,7 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
 
     arrange(weights) {
       if (JSON.stringify(weights) === JSON.stringify(arrangement)) return;
+      streaming = undefined;
       for (const name of WEIGHTS) parts.release(name);
       arrangement = weights;
     },
@@ -108,18 +108,37 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
       }));
     },
 
-    expert(stage, load) {
+    async expert(stage, load) {
       // A model of one expert has it as `high`, and no schedule of its asks for another.
       if (!manifest.components[stage]) {
         throw new ZoetropeError('missing-component', `The model "${manifest.name}" has no ${stage}-noise expert.`);
       }
-      makeRoom(stage);
+      const before = streaming;
+      const heirOf = before?.next === stage ? before : undefined;
+      if (heirOf) makeRoom(stage, heirOf.stage);
+      else makeRoom(stage);
+      if (before?.stage === stage) before.stream.followWith(undefined); // another run begins
       const count = manifest.dit.numLayers;
       const slots = slotsOf(stage, count);
-      return parts.get(stage, networkOptions(load, slots), async (source) => {
-        const { weights, ...disposal } = await blocks(stage, count, slots, source, load.signal);
-        return { outer: weights.outer, block: (index) => weights.block(index), ...disposal };
-      });
+      try {
+        return await parts.get(stage, networkOptions(load, slots), async (source) => {
+          const { weights, ...disposal } = await blocks(stage, count, slots, source, load.signal, heirOf?.stream);
+          return { outer: weights.outer, block: (index) => weights.block(index), ...disposal };
+        });
+      } finally {
+        makeRoom(stage);
+      }
+    },
+
+    prefetchExpert(stage, stepsBefore, load) {
+      if (!manifest.components[stage]) return;
+      if (arrangement.residency === 'all') {
+        // A failure is reported to whoever asks for the expert, which tries again.
+        this.expert(stage, load).catch(() => undefined);
+      } else if (streaming && streaming.stage !== stage && stepsBefore === 1) {
+        streaming.next = stage;
+        streaming.stream.followWith(verified.component(stage, STREAM_OPTIONS));
+      }
     },
 
     vae(load) {

@@ -41,6 +41,12 @@ export interface Model {
   tokenizer(load: LoadOptions): Promise<Tokenizer>;
   textEncoder(load: LoadOptions): Promise<{ weights: BlockWeights; source: TensorSource }>;
   expert(stage: Expert, load: LoadOptions): Promise<BlockWeights>;
+  /**
+   * Says that an expert will be asked for, so that as much of it is read meanwhile as its residency has room for: all of it where
+   * all weights stay, the first blocks in the slots of the present one where that streams, nothing where experts change places.
+   * @param stepsBefore steps that the present expert has left.
+   */
+  prefetchExpert(stage: Expert, stepsBefore: number, load: LoadOptions): void;
   vae(load: LoadOptions): Promise<VaeWeights>;
   /** What streaming has cost since the model was opened. */
   streamCosts(): StreamCosts;
@@ -311,7 +317,10 @@ export function denoiseHost(
 ): DenoiseHost {
   const steps = plan.denoise.schedule.timesteps.length;
   const onProgress = (step: number, share: number) => meter.report('diffusion', step, steps, share);
-  return { gpu, ort, config: model.manifest.dit, expert: (stage) => parts.expert(stage), signal, onProgress };
+  const onNextExpert = (stage: Expert, stepsBefore: number) =>
+    model.prefetchExpert(stage, stepsBefore, { signal, onProgress: () => undefined });
+  const expert = (stage: Expert) => parts.expert(stage);
+  return { gpu, ort, config: model.manifest.dit, expert, onNextExpert, signal, onProgress };
 }
 
 /** Progress, and the preview of the step's estimate if somebody looks. */

@@ -36,6 +36,8 @@ export interface DenoiseHost {
   config: DitConfig;
   /** An expert's weights. Called once for each stage that has steps; the caller owns them. */
   expert(stage: Stage): Promise<BlockWeights>;
+  /** Told before each step of an expert that another follows, and how many steps are left before, the present one among them. */
+  onNextExpert?: ((stage: Stage, stepsBefore: number) => void) | undefined;
   signal?: AbortSignal | undefined;
   /** Told within a step, from 0, which share of its work the GPU has done. */
   onProgress?: ((step: number, share: number) => void) | undefined;
@@ -104,6 +106,8 @@ export async function denoise(
         stage?.[Symbol.dispose]();
         stage = await enterStage(name, host, sessions, dit, guided.unconditional ? [positive, negative!] : [positive]);
       }
+      const next = schedule.timesteps.findIndex((_, later) => later > index && stageOf(schedule, later) !== name);
+      if (next > index) host.onNextExpert?.(stageOf(schedule, next), next - index);
       const [conditional, unconditional] = velocities.slice(0, stage.texts.length);
       const ran = unconditional ? [conditional!, unconditional] : [conditional!];
       const { conditional: first, unconditional: second } = evaluations[index]!;

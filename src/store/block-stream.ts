@@ -23,6 +23,16 @@ export interface StreamOptions {
   costs?: StreamCosts;
 }
 
+/** A slot and what it holds, or is being filled with. */
+interface Slot {
+  /** {@link NOBODYS} where nobody needs what is in it. */
+  block: number;
+  loading: Promise<Weights>;
+  weights?: Weights;
+}
+
+const NOBODYS = -1;
+
 /** Nothing streamed yet. */
 export const noStreamCosts = (): StreamCosts => ({ uploadedBytes: 0, stallMs: 0, blocks: 0, ready: 0 });
 
@@ -33,36 +43,64 @@ export const noStreamCosts = (): StreamCosts => ({ uploadedBytes: 0, stallMs: 0,
  */
 export class BlockStream implements BlockWeights, Disposable {
   readonly outer: WeightView;
-  private readonly slots: { block: number; loading: Promise<Weights>; weights?: Weights }[] = [];
+  /** The network whose first blocks come behind the last one; its block i is block `count` + i here. */
+  private next: TensorSource | undefined;
   private readonly costs: StreamCosts;
-  private readonly staging: Staging;
   private disposed = false;
+  private handedOver = false;
 
   private constructor(
     private readonly gpu: Gpu,
     private readonly source: TensorSource,
     private readonly options: StreamOptions,
     private readonly outside: Weights,
+    private readonly staging: Staging,
+    private slots: Slot[],
   ) {
     this.outer = outside.at('');
     this.costs = options.costs ?? noStreamCosts();
-    this.staging = new Staging(gpu, largestTensorBytes(source, options.prefix));
   }
 
   /** Uploads what lies outside the blocks. Throws `internal` for fewer than two slots. */
   static async open(gpu: Gpu, source: TensorSource, options: StreamOptions): Promise<BlockStream> {
-    const { prefix, slots, except = [], signal, maxBindingBytes } = options;
+    const { prefix, slots } = options;
     if (!Number.isInteger(slots) || slots < 2) {
       throw new ZoetropeError('internal', `Streaming needs 2 slots or more, got ${slots}.`);
     }
-    const names = [...source.entries.keys()].filter((name) => !name.startsWith(prefix) && !except.includes(name));
-    const outside = await Weights.upload(gpu, source, { names, signal, maxBindingBytes });
-    return new BlockStream(gpu, source, options, outside);
+    const outside = await uploadOutside(gpu, source, options);
+    return new BlockStream(gpu, source, options, outside, new Staging(gpu, largestTensorBytes(source, prefix)), []);
   }
 
   /** Costs so far. */
   report(): StreamCosts {
     return { ...this.costs };
+  }
+
+  /**
+   * Says that a network of the same kind takes over behind the last block: its first blocks are read into the slots that come
+   * free, instead of this one's first blocks.
+   * @param next its tensors; undefined takes it back.
+   */
+  followWith(next: TensorSource | undefined): void {
+    this.next = next;
+    if (!next) for (const slot of this.slots) if (slot.block >= this.options.count) slot.block = NOBODYS;
+  }
+
+  /** Opens the network of {@link followWith} in the slots of this one, with the blocks that are there. This one is over then. */
+  async handOver(next: TensorSource): Promise<BlockStream> {
+    const { gpu, options, slots, staging } = this;
+    const { count } = options;
+    if (this.disposed) return BlockStream.open(gpu, next, options); // a run in between took its memory
+    for (const slot of slots) slot.block = this.next && slot.block >= count ? slot.block - count : NOBODYS;
+    this.outside[Symbol.dispose]();
+    this.slots = [];
+    this.handedOver = true;
+    try {
+      return new BlockStream(gpu, next, options, await uploadOutside(gpu, next, options), staging, slots);
+    } catch (error) {
+      freeSlots(slots, staging);
+      throw error;
+    }
   }
 
   async block(index: number): Promise<WeightView> {
@@ -75,7 +113,7 @@ export class BlockStream implements BlockWeights, Disposable {
     this.costs.stallMs += now() - began;
     // The next block goes into the slot that is furthest behind; the present one stays.
     for (let ahead = 1; ahead < Math.min(this.options.slots, count); ahead++) {
-      const next = (index + ahead) % count;
+      const next = this.next ? index + ahead : (index + ahead) % count;
       if (!this.slots.some(({ block }) => block === next)) this.fetch(next, index);
     }
     return weights.at('');
@@ -83,44 +121,47 @@ export class BlockStream implements BlockWeights, Disposable {
 
   /** Frees every buffer once what is under way has ended. */
   [Symbol.dispose](): void {
+    if (this.handedOver) return;
     this.disposed = true;
     this.outside[Symbol.dispose]();
-    const loads = this.slots.splice(0).map(({ loading }) =>
-      loading.then(
-        (weights) => weights[Symbol.dispose](),
-        () => undefined,
-      ),
-    );
-    Promise.all(loads).then(() => this.staging[Symbol.dispose]());
+    freeSlots(this.slots.splice(0), this.staging);
   }
 
   /** Starts loading a block, in a new slot or in that of the block which comes last after `present`. */
-  private fetch(index: number, present: number): BlockStream['slots'][number] {
-    const { count, slots } = this.options;
+  private fetch(index: number, present: number): Slot {
+    const { slots } = this;
     const source = this.blockSource(index);
     let loading: Promise<Weights>;
-    let old: (typeof this.slots)[number] | undefined;
-    if (this.slots.length >= slots) {
-      const distance = ({ block }: { block: number }) => (block - present + count) % count;
-      const candidates = this.slots.filter(({ block }) => block !== present);
-      old = candidates.reduce((last, slot) => (distance(slot) > distance(last) ? slot : last));
-      this.slots.splice(this.slots.indexOf(old), 1);
+    let old: Slot | undefined;
+    if (slots.length >= this.options.slots) {
+      const candidates = slots.filter(({ block }) => block !== present);
+      const wait = ({ block }: Slot) => this.blocksUntil(block, present);
+      old = candidates.reduce((last, slot) => (wait(slot) > wait(last) ? slot : last));
+      slots.splice(slots.indexOf(old), 1);
     }
     if (old) loading = old.loading.catch(() => undefined).then((weights) => this.load(source, weights));
     else loading = this.load(source, undefined);
-    const slot: BlockStream['slots'][number] = { block: index, loading };
-    this.slots.push(slot);
+    const slot: Slot = { block: index, loading };
+    slots.push(slot);
     loading.then(
       (weights) => {
         slot.weights = weights;
       },
       () => {
         // A failed block is forgotten, so that the next call tries again and reports.
-        const at = this.slots.indexOf(slot);
-        if (at >= 0) this.slots.splice(at, 1);
+        const at = slots.indexOf(slot);
+        if (at >= 0) slots.splice(at, 1);
       },
     );
     return slot;
+  }
+
+  /** How many blocks are asked for before `block` is, Infinity where it is not asked for again. */
+  private blocksUntil(block: number, present: number): number {
+    const { count } = this.options;
+    if (block === NOBODYS) return Number.POSITIVE_INFINITY;
+    if (this.next) return block < present ? Number.POSITIVE_INFINITY : block - present;
+    return (block - present + count) % count;
   }
 
   private async load(source: TensorSource, into: Weights | undefined): Promise<Weights> {
@@ -138,13 +179,15 @@ export class BlockStream implements BlockWeights, Disposable {
 
   /** The tensors of a block under their names inside it. */
   private blockSource(index: number): TensorSource {
-    const prefix = `${this.options.prefix}${index}.`;
-    const names = [...this.source.entries].filter(([name]) => name.startsWith(prefix));
-    const scan = this.source.scan?.bind(this.source);
+    const { count } = this.options;
+    const from = index < count ? this.source : this.next!;
+    const prefix = `${this.options.prefix}${index % count}.`;
+    const names = [...from.entries].filter(([name]) => name.startsWith(prefix));
+    const scan = from.scan?.bind(from);
     return {
       entries: new Map(names.map(([name, entry]) => [name.slice(prefix.length), entry])),
       read: async (name) => {
-        const bytes = await this.source.read(prefix + name);
+        const bytes = await from.read(prefix + name);
         this.costs.uploadedBytes += bytes.byteLength;
         return bytes;
       },
@@ -164,4 +207,22 @@ function largestTensorBytes({ entries }: TensorSource, prefix: string): number {
     .filter(([name]) => name.startsWith(prefix))
     .map(([, { dtype, shape }]) => shape.reduce((product, size) => product * size, dtype === 'U8' ? 1 : 4));
   return Math.max(16, ...sizes);
+}
+
+/** Uploads what lies outside the blocks. */
+function uploadOutside(gpu: Gpu, source: TensorSource, options: StreamOptions): Promise<Weights> {
+  const { prefix, except = [], signal, maxBindingBytes } = options;
+  const names = [...source.entries.keys()].filter((name) => !name.startsWith(prefix) && !except.includes(name));
+  return Weights.upload(gpu, source, { names, signal, maxBindingBytes });
+}
+
+/** Frees slots once what is under way has ended, then what carried it. */
+function freeSlots(slots: readonly Slot[], staging: Staging): void {
+  const loads = slots.map(({ loading }) =>
+    loading.then(
+      (weights) => weights[Symbol.dispose](),
+      () => undefined,
+    ),
+  );
+  Promise.all(loads).then(() => staging[Symbol.dispose]());
 }

@@ -120,6 +120,52 @@ describe('BlockStream', () => {
     }
   });
 
+  it('reads the blocks of the next network behind its last one, in the same slots', async () => {
+    const { memory } = test.gpu;
+    const before = memory.liveBytes;
+    const other = filledSource({ fill_prefix: 'other.', tensors });
+    const stream = await open(3);
+    for (let index = 0; index < CONFIG.numLayers; index++) {
+      if (index === 2) stream.followWith(other);
+      await stream.block(index);
+    }
+    const held = memory.liveBytes;
+    const next = await stream.handOver(other);
+    stream[Symbol.dispose](); // owns nothing any more
+    expect(memory.liveBytes).toBe(held);
+    using weights = await Weights.upload(test.gpu, other);
+    const { ready } = next.report();
+    for (const index of [0, 1, 2, 3, 0]) {
+      const [streamed, kept] = [await next.block(index), weights.at(`blocks.${index}.`)];
+      for (const name of ['modulation', 'ffn.2.bias']) {
+        const bytes = await memory.read(streamed.tensor(name));
+        expect(bytes, `block ${index}, ${name}`).toEqual(await memory.read(kept.tensor(name)));
+      }
+    }
+    expect(await memory.read(next.outer.tensor('head.head.bias'))).toEqual(
+      await memory.read(weights.at('').tensor('head.head.bias')),
+    );
+    expect(next.report().ready - ready).toBeGreaterThanOrEqual(2); // blocks 0 and 1 at least
+    next[Symbol.dispose]();
+    weights[Symbol.dispose]();
+    await expect.poll(() => [memory.liveBytes, memory.stagingBytes]).toEqual([before, 0]);
+  });
+
+  it('goes on with its own blocks when nothing follows after all', async () => {
+    using stream = await open(2);
+    using weights = await Weights.upload(test.gpu, source);
+    for (const index of [0, 1, 2, 3]) {
+      if (index === 2) stream.followWith(filledSource({ fill_prefix: 'other.', tensors }));
+      await stream.block(index);
+    }
+    stream.followWith(undefined);
+    for (const index of [0, 1]) {
+      const name = 'modulation';
+      const bytes = await test.gpu.memory.read((await stream.block(index)).tensor(name));
+      expect(bytes).toEqual(await test.gpu.memory.read(weights.at(`blocks.${index}.`).tensor(name)));
+    }
+  });
+
   it('reports a block that cannot be read, and tries again', async () => {
     let broken = true;
     const failing: TensorSource = {

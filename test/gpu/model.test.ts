@@ -46,7 +46,9 @@ async function run(residency: WeightResidency): Promise<{ latents: Float32Array;
   const { weights, source } = await model.textEncoder(load);
   const prompts = [REQUEST.prompt, ''].map((prompt) => tokenizer.encode(prompt));
   const [positive, negative] = await encodeTexts({ gpu, ort, config: manifest.umt5, weights, source }, prompts);
-  const host = { gpu, ort, config: manifest.dit, expert: (stage: 'high' | 'low') => model.expert(stage, load) };
+  const expert = (stage: 'high' | 'low') => model.expert(stage, load);
+  const onNextExpert = (stage: 'high' | 'low', stepsBefore: number) => model.prefetchExpert(stage, stepsBefore, load);
+  const host = { gpu, ort, config: manifest.dit, expert, onNextExpert };
   using latents = await denoise(plan.denoise, positive!, negative!, host);
   return { latents: await gpu.memory.readFloats(latents), peakBytes: gpu.memory.peakBytes - before };
 }
