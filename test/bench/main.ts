@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { messageOf } from '../../src/errors';
 import { openTestGpu } from '../harness/dawn';
 import { attentionBench } from './attention';
+import { filmBench } from './film';
 import type { Bench, Row } from './registry';
 import { rifeBench, warpBench } from './rife';
 import { streamingBench } from './streaming';
@@ -24,6 +25,7 @@ const BENCHES: readonly Bench[] = [
   streamingBench,
   vaeBench,
   rifeBench,
+  filmBench,
   warpBench,
 ];
 
