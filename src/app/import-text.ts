@@ -47,7 +47,7 @@ export interface PartState {
 
 const PARTS = [
   ['film', 'FILM', 'film_net_fp16.safetensors'],
-  ['rife', 'RIFE 4.6', 'flownet.param and flownet.bin'],
+  ['rife', 'RIFE', 'rife_v4.25.safetensors, or flownet.param and flownet.bin'],
 ] as const;
 
 /** Which interpolators are there, and how one that is not is added. `available` is that of the open model. */

@@ -56,6 +56,6 @@ it('interpolators are stored, with the model, or told how to add', () => {
   const [film, own] = partStates([rife], available);
   expect(film).toMatchObject({ stored: undefined, text: expect.stringMatching(/^FILM: not there\..*film_net_fp16/) });
   expect(own).toMatchObject({ stored: rife, text: 'RIFE 4.6: stored in this browser, 10.0 MB' });
-  expect(partStates([], available)[1]!.text).toBe('RIFE 4.6: comes with the model');
+  expect(partStates([], available)[1]!.text).toBe('RIFE: comes with the model');
   expect(partStates([], undefined)[1]!.text).toContain('not stored in this browser');
 });

@@ -6,6 +6,7 @@ import { importRifeTorch } from '../../src/checkpoint/rife-torch';
 import { openSafetensors } from '../../src/checkpoint/safetensors';
 import { diskFolder } from '../../src/cli/files';
 import { importCommand } from '../../src/cli/import';
+import { startServer } from '../../src/cli/server';
 import { decodeFloats, encodeF16, floatBytes } from '../../src/floats';
 import { rifeEncoderMac, rifeMac } from '../../src/interpolate/rife-sizes';
 import { RIFE_46, type RifeConfig, rifeConfig, rifeShapes } from '../../src/part/rife';
@@ -164,12 +165,15 @@ describe('the import of a safetensors file', () => {
     expect(sink.files.has('zoetrope.json')).toBe(false);
   });
 
-  it('is a command that knows the file by its tensors', async () => {
+  it.each(['a path', 'a URL'])('is a command that knows the file by its tensors, at %s', async (place) => {
     const folder = mkdtempSync(join(tmpdir(), 'zoetrope-rife-'));
     const log = vi.spyOn(console, 'log').mockImplementation(() => undefined);
     try {
       writeFileSync(join(folder, 'net.safetensors'), comfyRife(tensors));
-      const args = ['--from', join(folder, 'net.safetensors'), '--to', join(folder, 'rife'), '--license', 'MIT'];
+      const server = place === 'a URL' ? await startServer({ folders: { '/': folder } }) : undefined;
+      await using _ = { [Symbol.asyncDispose]: async () => server?.close() };
+      const from = server ? `${server.url}net.safetensors` : join(folder, 'net.safetensors');
+      const args = ['--from', from, '--to', join(folder, 'rife'), '--license', 'MIT'];
       await importCommand().parseAsync(args, { from: 'user' });
       expect(log.mock.calls.flat().join()).toMatch(/rife: RIFE of 16,16,8,16,8 channels, 4 encoded, \d\.\d MiB/);
       expect(readdirSync(join(folder, 'rife')).sort()).toEqual(['rife.safetensors', 'zoetrope.json']);
