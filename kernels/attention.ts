@@ -106,7 +106,7 @@ export const attention = defineKernel({
 });
 
 /** Shapes that every build of the shader has to compile for: the demo, cross-attention, 720p. */
-export const examples: readonly AttentionShape[] = (['f32', 'f16'] as const).flatMap((type) => [
+export const examples: readonly AttentionShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).flatMap((type) => [
   { type, queries: 80, keys: 80, heads: 2, qHeads: 2, headOffset: 0, queryBegin: 0, queryCount: 80, lastKeyBias: 0 },
   {
     type,

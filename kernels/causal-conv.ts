@@ -197,7 +197,7 @@ const convolutions: readonly Omit<CausalConv, 'type'>[] = [
 ];
 
 /** Shapes that every build of the shader has to compile for. */
-export const examples: readonly CausalConvShape[] = (['f32', 'f16'] as const).flatMap((type) =>
+export const examples: readonly CausalConvShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).flatMap((type) =>
   convolutions.flatMap((conv) => [
     ...(conv.taps === 3 ? causalConvLaunches({ ...conv, type }, 5e10, { type: 'f16', older: 1 }).slice(0, 1) : []),
     ...causalConvLaunches({ ...conv, type }, 5e10).slice(0, 1),

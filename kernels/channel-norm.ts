@@ -41,7 +41,7 @@ export const channelNorm = defineKernel({
 });
 
 /** Shapes that every build of the shader has to compile for. */
-export const examples: readonly ChannelNormShape[] = (['f32', 'f16'] as const).flatMap((type) => [
+export const examples: readonly ChannelNormShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).flatMap((type) => [
   { type, positions: 100, channels: 64, silu: false },
   { type, positions: 4 * 270 * 270, channels: 96, silu: true },
 ]);

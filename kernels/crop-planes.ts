@@ -57,7 +57,7 @@ export const cropPlanes = defineKernel({
 });
 
 /** Shapes that every build of the shader has to compile for. */
-export const examples: readonly CropPlanesShape[] = (['f32', 'f16'] as const).map((type) => ({
+export const examples: readonly CropPlanesShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).map((type) => ({
   type,
   frames: 1,
   toFrames: 4,

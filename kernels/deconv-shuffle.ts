@@ -55,7 +55,7 @@ export const deconvShuffle = defineKernel({
 });
 
 /** RIFE 4.6 at 1280 × 736: the coarsest and the finest block's heads; the finest of 4.26 has 13 planes. */
-export const examples: readonly DeconvShuffleShape[] = (['f32', 'f16'] as const).flatMap((type) => [
+export const examples: readonly DeconvShuffleShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).flatMap((type) => [
   { type, size: [23, 40] as const, into: 192, planes: 6 },
   { type, size: [184, 320] as const, into: 64, planes: 6 },
   { type, size: [184, 320] as const, into: 32, planes: 13 },

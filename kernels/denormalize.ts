@@ -40,7 +40,7 @@ export const denormalize = defineKernel({
 });
 
 /** Shapes that every build of the shader has to compile for. */
-export const examples: readonly DenormalizeShape[] = (['f32', 'f16'] as const).map((type) => ({
+export const examples: readonly DenormalizeShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).map((type) => ({
   type,
   height: 90,
   width: 160,

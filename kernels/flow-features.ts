@@ -58,14 +58,16 @@ export const flowFeatures = defineKernel({
 });
 
 /** RIFE 4.6 at 1280 × 736, 4.25 and 4.26.heavy at 1280 × 768: coarsest and finest blocks. */
-export const examples: readonly FlowFeaturesShape[] = (['f32', 'f16'] as const).flatMap((type): FlowFeaturesShape[] => {
-  const old = { type, size: [736, 1280], encoded: 0, passed: 0 } as const;
-  const newer = { type, size: [768, 1280], passed: 8, time: 0.5 } as const;
-  return [
-    { ...old, scale: 8, headScale: 8, time: 0.5, first: true },
-    { ...old, scale: 1, headScale: 2, time: 0.2, first: false },
-    { ...newer, encoded: 4, scale: 16, headScale: 16, first: true },
-    { ...newer, encoded: 4, scale: 1, headScale: 2, first: false },
-    { ...newer, encoded: 16, scale: 1, headScale: 2, first: false },
-  ];
-});
+export const examples: readonly FlowFeaturesShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).flatMap(
+  (type): FlowFeaturesShape[] => {
+    const old = { type, size: [736, 1280], encoded: 0, passed: 0 } as const;
+    const newer = { type, size: [768, 1280], passed: 8, time: 0.5 } as const;
+    return [
+      { ...old, scale: 8, headScale: 8, time: 0.5, first: true },
+      { ...old, scale: 1, headScale: 2, time: 0.2, first: false },
+      { ...newer, encoded: 4, scale: 16, headScale: 16, first: true },
+      { ...newer, encoded: 4, scale: 1, headScale: 2, first: false },
+      { ...newer, encoded: 16, scale: 1, headScale: 2, first: false },
+    ];
+  },
+);

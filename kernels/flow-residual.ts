@@ -38,7 +38,9 @@ export const flowResidual = defineKernel({
 });
 
 /** FILM at 1280 × 768: the coarsest and the finest level. */
-export const examples: readonly FlowResidualShape[] = (['f32', 'f16'] as const).flatMap((type): FlowResidualShape[] => [
-  { type, size: [12, 20], into: 128, first: true },
-  { type, size: [768, 1280], into: 16, first: false },
-]);
+export const examples: readonly FlowResidualShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).flatMap(
+  (type): FlowResidualShape[] => [
+    { type, size: [12, 20], into: 128, first: true },
+    { type, size: [768, 1280], into: 16, first: false },
+  ],
+);

@@ -39,7 +39,7 @@ export const flowSlice = defineKernel({
 });
 
 /** FILM at 1280 × 768, the finest level. */
-export const examples: readonly FlowSliceShape[] = (['f32', 'f16'] as const).map((type) => ({
+export const examples: readonly FlowSliceShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).map((type) => ({
   type,
   size: [768, 1280],
   slice: [204, 136],

@@ -70,9 +70,11 @@ export const imageConv = defineKernel({
 });
 
 /** RIFE 4.6 at 1280 × 736: the coarsest and the finest block's layers. */
-export const examples: readonly ImageConvShape[] = (['f32', 'f16'] as const).flatMap((type): ImageConvShape[] => [
-  { type, size: [46, 80], stride: 2, into: 8, out: 96, residual: false, slope: 0.2 },
-  { type, size: [23, 40], stride: 1, into: 192, out: 192, residual: true, slope: 0.2 },
-  { type, size: [368, 640], stride: 2, into: 12, out: 32, residual: false, slope: 0.2 },
-  { type, size: [184, 320], stride: 1, into: 64, out: 64, residual: true, slope: 0.2 },
-]);
+export const examples: readonly ImageConvShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).flatMap(
+  (type): ImageConvShape[] => [
+    { type, size: [46, 80], stride: 2, into: 8, out: 96, residual: false, slope: 0.2 },
+    { type, size: [23, 40], stride: 1, into: 192, out: 192, residual: true, slope: 0.2 },
+    { type, size: [368, 640], stride: 2, into: 12, out: 32, residual: false, slope: 0.2 },
+    { type, size: [184, 320], stride: 1, into: 64, out: 64, residual: true, slope: 0.2 },
+  ],
+);

@@ -51,7 +51,9 @@ export const imageDeconv = defineKernel({
 });
 
 /** The last layer of the encoders of RIFE 4.25 and 4.26.heavy at 1280 × 768. */
-export const examples: readonly ImageDeconvShape[] = (['f32', 'f16'] as const).flatMap((type): ImageDeconvShape[] => [
-  { type, size: [384, 640], into: 16, out: 4, slice: [8, 4] },
-  { type, size: [384, 640], into: 16, out: 16, slice: [20, 4] },
-]);
+export const examples: readonly ImageDeconvShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).flatMap(
+  (type): ImageDeconvShape[] => [
+    { type, size: [384, 640], into: 16, out: 4, slice: [8, 4] },
+    { type, size: [384, 640], into: 16, out: 16, slice: [20, 4] },
+  ],
+);

@@ -53,7 +53,7 @@ export const padPicture = defineKernel({
 });
 
 /** RIFE at 1280 × 720: the picture of 4.6, that of 4.25 and what its encoder reads. */
-export const examples: readonly PadPictureShape[] = (['replicate', 'zero'] as const).flatMap((edge) => {
+export const examples: readonly PadPictureShape[] = /* @__PURE__ */ (['replicate', 'zero'] as const).flatMap((edge) => {
   const frame = { frames: 4, frame: 3, size: [720, 1280], edge } as const;
   return [
     { ...frame, padded: [736, 1280], type: 'f32', border: 0, channels: 4 },

@@ -83,10 +83,12 @@ export const pyramidConv = defineKernel({
 });
 
 /** FILM at 1280 × 768: layers of the extractor, the coarsest flow, and the finest fusion. */
-export const examples: readonly PyramidConvShape[] = (['f32', 'f16'] as const).flatMap((type): PyramidConvShape[] => [
-  { type, size: [768, 1280], kernel: 3, into: 4, out: 64, slice: [64, 0], slope: 0.2 },
-  { type, size: [192, 320], kernel: 3, into: 256, out: 256, slice: [448, 192], slope: 0.2 },
-  { type, size: [12, 20], kernel: 3, into: 1920, out: 256, slice: [256, 0], slope: 0.2 },
-  { type, size: [12, 20], kernel: 1, into: 256, out: 128, slice: [128, 0], slope: 0.2 },
-  { type, size: [768, 1280], kernel: 2, into: 128, out: 64, slice: [208, 144], slope: 1, rows: [256, 512] },
-]);
+export const examples: readonly PyramidConvShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).flatMap(
+  (type): PyramidConvShape[] => [
+    { type, size: [768, 1280], kernel: 3, into: 4, out: 64, slice: [64, 0], slope: 0.2 },
+    { type, size: [192, 320], kernel: 3, into: 256, out: 256, slice: [448, 192], slope: 0.2 },
+    { type, size: [12, 20], kernel: 3, into: 1920, out: 256, slice: [256, 0], slope: 0.2 },
+    { type, size: [12, 20], kernel: 1, into: 256, out: 128, slice: [128, 0], slope: 0.2 },
+    { type, size: [768, 1280], kernel: 2, into: 128, out: 64, slice: [208, 144], slope: 1, rows: [256, 512] },
+  ],
+);

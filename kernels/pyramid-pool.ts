@@ -45,7 +45,7 @@ export const pyramidPool = defineKernel({
 });
 
 /** FILM at 1280 × 768: between the extractor's third and fourth stage. */
-export const examples: readonly PyramidPoolShape[] = (['f32', 'f16'] as const).map((type) => ({
+export const examples: readonly PyramidPoolShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).map((type) => ({
   type,
   size: [96, 160],
   channels: 256,

@@ -111,7 +111,7 @@ const selfAttention: QkNormRopeShape = {
 };
 
 /** Shapes that every build of the shader has to compile for: queries and keys, cross-attention, values. */
-export const examples: readonly QkNormRopeShape[] = (['f32', 'f16'] as const).flatMap((type) => [
+export const examples: readonly QkNormRopeShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).flatMap((type) => [
   { ...selfAttention, type },
   { ...selfAttention, type, rope: false },
   { ...selfAttention, type, norm: false, rope: false },

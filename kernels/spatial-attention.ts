@@ -67,7 +67,7 @@ export const spatialAttention = defineKernel({
 });
 
 /** Shapes that every build of the shader has to compile for: the demo's width, the widest, that of Wan at 720p. */
-export const examples: readonly SpatialAttentionShape[] = (['f32', 'f16'] as const).flatMap((type) => [
+export const examples: readonly SpatialAttentionShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).flatMap((type) => [
   { type, height: 8, width: 8, channels: 64, first: 0, blocks: 8 },
   { type, height: 5, width: 7, channels: MAX_CHANNELS, first: 4, blocks: 1 },
   { type, height: 90, width: 160, channels: 384, first: 900, blocks: 900 },

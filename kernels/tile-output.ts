@@ -61,25 +61,27 @@ export const tileOutput = defineKernel({
 });
 
 /** FILM at 1280 × 720: whole, and a tile that has neighbours above and to its right. */
-export const examples: readonly TileOutputShape[] = (['f32', 'f16'] as const).flatMap((type): TileOutputShape[] => [
-  {
-    type,
-    from: [768, 1280],
-    into: 64,
-    fromAt: [24, 0],
-    size: [720, 1280],
-    to: [720, 1280],
-    toAt: [0, 0],
-    fade: [0, 0, 0, 0],
-  },
-  {
-    type,
-    from: [512, 512],
-    into: 64,
-    fromAt: [0, 0],
-    size: [464, 512],
-    to: [720, 1280],
-    toAt: [256, 0],
-    fade: [96, 0, 0, 96],
-  },
-]);
+export const examples: readonly TileOutputShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).flatMap(
+  (type): TileOutputShape[] => [
+    {
+      type,
+      from: [768, 1280],
+      into: 64,
+      fromAt: [24, 0],
+      size: [720, 1280],
+      to: [720, 1280],
+      toAt: [0, 0],
+      fade: [0, 0, 0, 0],
+    },
+    {
+      type,
+      from: [512, 512],
+      into: 64,
+      fromAt: [0, 0],
+      size: [464, 512],
+      to: [720, 1280],
+      toAt: [256, 0],
+      fade: [96, 0, 0, 96],
+    },
+  ],
+);

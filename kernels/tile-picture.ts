@@ -49,7 +49,7 @@ export const tilePicture = defineKernel({
 });
 
 /** FILM at 1280 × 720, whole. */
-export const examples: readonly TilePictureShape[] = (['f32', 'f16'] as const).map((type) => ({
+export const examples: readonly TilePictureShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).map((type) => ({
   type,
   frames: 4,
   frame: 3,

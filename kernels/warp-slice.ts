@@ -48,8 +48,10 @@ export const warpSlice = defineKernel({
 });
 
 /** FILM at 1280 × 768: features for the finest flow, and for the coarsest fusion. */
-export const examples: readonly WarpSliceShape[] = (['f32', 'f16'] as const).flatMap((type): WarpSliceShape[] => [
-  { type, size: [768, 1280], channels: 64, slice: [128, 64], scale: 1 },
-  { type, size: [768, 1280], channels: 64, slice: [128, 0], scale: null },
-  { type, size: [48, 80], channels: 960, slice: [1932, 4], scale: 0.5 },
-]);
+export const examples: readonly WarpSliceShape[] = /* @__PURE__ */ (['f32', 'f16'] as const).flatMap(
+  (type): WarpSliceShape[] => [
+    { type, size: [768, 1280], channels: 64, slice: [128, 64], scale: 1 },
+    { type, size: [768, 1280], channels: 64, slice: [128, 0], scale: null },
+    { type, size: [48, 80], channels: 960, slice: [1932, 4], scale: 0.5 },
+  ],
+);

@@ -4,6 +4,7 @@ import { EXPANSION_ORDER, type ExpandPrompt, type ExpansionEngineName } from './
 import { type CalibrateOptions, calibrate, follow, type GenerateOptions, type Generation } from './client/generation';
 import { createJobs, type Jobs } from './client/jobs';
 import { startWorker, watchDeath } from './client/link';
+import { plain } from './client/plain';
 import { ZoetropeError } from './errors';
 import type { Acceleration } from './manifest';
 import {
@@ -15,7 +16,7 @@ import {
   type TextClassifier,
   type WorkerSide,
 } from './protocol';
-import { parseRequest, type Request } from './request';
+import type { Request } from './request/fields';
 
 export type { ExpandPrompt, ExpansionEngineName } from './client/expansion';
 export type { CalibrateOptions, GenerateOptions, Generation, VideoFile } from './client/generation';
@@ -51,7 +52,7 @@ export type {
   Timings,
   Verification,
 } from './protocol';
-export { type Request, type RequestField, type ResolvedRequest, requestFields } from './request';
+export { type Request, type RequestField, type ResolvedRequest, requestFields } from './request/fields';
 
 /** How to open a model. */
 export interface LoadOptions {
@@ -144,16 +145,16 @@ export async function load({
     return {
       model: info,
       generate: async (request, options) => {
-        const checked = parseRequest(request);
+        const sent = plain(request);
         return follow(engine, call, prompts, crypto.randomUUID(), options, (job, report) =>
-          engine.generate(checked, job, report),
+          engine.generate(sent, job, report),
         );
       },
-      plan: async (request) => call(engine.plan(parseRequest(request))),
+      plan: async (request) => call(engine.plan(plain(request))),
       jobs: createJobs(engine, call, info, (id, options) =>
         follow(engine, call, prompts, id, options, (job, report) => engine.resume(job, report)),
       ),
-      calibrate: async (request, options) => calibrate(engine, call, parseRequest(request), options),
+      calibrate: async (request, options) => calibrate(engine, call, plain(request), options),
       memory: () => call(engine.memory()),
       reset: () => call(engine.reset()),
       close: () => {

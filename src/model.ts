@@ -9,7 +9,8 @@ import { filmConfig } from './part/film';
 import { rifeConfig } from './part/rife';
 import type { LoadOptions, Model } from './pipeline';
 import { type Arrangement, BLOCK_PREFIX } from './plan/residency';
-import { BlockStream, noStreamCosts } from './store/block-stream';
+import type { StreamCosts } from './protocol';
+import type { BlockStream } from './store/block-stream';
 import { Residency } from './store/residency';
 import type { OpenModelOptions, VerifiedComponent, VerifiedModel, VerifiedPart } from './store/verified';
 import { createTokenizer } from './text/tokenizer';
@@ -35,7 +36,7 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
     );
   });
   const { manifest } = verified;
-  const costs = noStreamCosts();
+  const costs: StreamCosts = { uploadedBytes: 0, stallMs: 0, blocks: 0, ready: 0 };
   /** The streamed expert that is asked for now. */
   let streaming: { stage: Stage; stream: BlockStream; next?: Stage } | undefined;
   let arrangement: Arrangement = { residency: 'all', slots: 0, textSlots: null };
@@ -69,7 +70,8 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
     if (slots !== null) {
       const now = () => performance.now();
       const options = { prefix, count, slots, except: [EMBEDDING], now, costs };
-      const stream = heirOf ? await heirOf.handOver(source) : await BlockStream.open(gpu, source, options);
+      const open = async () => (await import('./store/block-stream')).BlockStream.open(gpu, source, options);
+      const stream = await (heirOf ? heirOf.handOver(source) : open());
       if (name === 'high' || name === 'low') streaming = { stage: name, stream };
       return { weights: stream as BlockWeights, [Symbol.dispose]: () => stream[Symbol.dispose]() };
     }

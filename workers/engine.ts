@@ -20,7 +20,7 @@ import {
   type WorkerSide,
 } from '../src/protocol';
 import { keep, recovering, type Seen, steadyReport } from '../src/recovery';
-import { type AvailableParts, type Request, resolveRequest } from '../src/request';
+import { type AvailableParts, parseRequest, type Request, resolveRequest } from '../src/request';
 import type { TextChecker } from '../src/safety/checker';
 import { type ModelCopy, openCopy, openStored, storedId } from '../src/store/copy';
 import type { StoreHost } from '../src/store/disk';
@@ -350,7 +350,7 @@ async function runKept(
 const jobList: JobList = {
   list: () => onJobs((kept) => kept.list()),
   async add(request, checkOutput) {
-    const job = newJob(crypto.randomUUID(), request, checkOutput);
+    const job = newJob(crypto.randomUUID(), parseRequest(request), checkOutput);
     await onJobs((kept) => kept.add(job));
     return job.id;
   },
@@ -400,11 +400,13 @@ const engine: WorkerSide = {
     return reportPlan(resolved, held.manifest, deviceBudget(gpu, budgetBytes, pace), 'on this GPU', held.networks);
   },
 
-  generate: (request, options, report) =>
-    inLine(options, (signal) => {
+  async generate(given, options, report) {
+    const request = parseRequest(given); // refused at once, before its turn
+    return inLine(options, (signal) => {
       const job = newJob(options.id, request, options.checkOutput ?? false);
       return runKept(request, options, report, signal, job);
-    }),
+    });
+  },
 
   resume: (options, report) =>
     inLine(options, async (signal) => {
@@ -418,12 +420,14 @@ const engine: WorkerSide = {
       return runKept(request, { ...options, checkOutput }, report, signal);
     }),
 
-  calibrate: (request, options, report) =>
-    inLine(options, (signal) => {
+  async calibrate(given, options, report) {
+    const request = parseRequest(given);
+    return inLine(options, (signal) => {
       const work = async (host: Host, steady: Report) =>
         (await import('../src/calibration')).calibrate(request, host, steady);
       return runJob(work, options, report, signal, { job: undefined, stepsKept: 0 });
-    }),
+    });
+  },
 
   cancel(id) {
     jobs.get(id)?.abort();

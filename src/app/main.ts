@@ -1,7 +1,6 @@
 import './base.css';
 import './form.css';
 import './stage.css';
-import './models.css';
 import { load, models, serveFal } from '../index';
 import { startPage } from './page';
 

@@ -1,3 +1,4 @@
+import './models.css';
 import { type ModelInfo, models, type StoredModel, type StoreProgress, ZoetropeError } from '../index';
 import { adviceFor } from './advice';
 import { element, setText } from './element';

@@ -13,7 +13,7 @@ import { element, setText } from './element';
 import { createForm } from './form';
 import { formatBytes } from './format';
 import type { LineView } from './line-view';
-import { createModelsView } from './models-view';
+import type { ModelsView } from './models-view';
 import { createNotice } from './notice';
 import { outlineOf } from './outline';
 import type { PlanView } from './plan-view';
@@ -39,6 +39,7 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
   /** Whether those that wait in line run one after the other; not before the person has said so on this page. */
   let lineRuns = false;
   let planView: Promise<PlanView> | undefined;
+  let storedModels: Promise<ModelsView> | undefined;
 
   const status = element('p', { class: 'status' });
   const facts = element('p', { class: 'model' });
@@ -49,31 +50,39 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
   });
   /** What keeps the page from having a model. */
   const closed = element('div', { class: 'closed' });
-  const storedModels = createModelsView({
-    model: new URL(model, document.baseURI).href,
-    onDelete: closeStored,
-    available: () => zoetrope?.model.available,
-    onPart: () => {
-      if (zoetrope && !controller) void open();
-    },
-  });
-  const showModels = element('button', { type: 'button', onclick: () => storedModels.open() }, 'Models');
+  const modelsButton = element('button', { type: 'button', onclick: () => void showModels() }, 'Models');
   const form = createForm({ onSubmit: () => void (controller ? addToLine() : generate()), onChange: showOutline });
   const column = element('div', {}, form.root);
 
   root.append(
-    element('header', {}, element('h1', {}, logo(), TITLE), element('div', { class: 'beside' }, status, showModels)),
+    element('header', {}, element('h1', {}, logo(), TITLE), element('div', { class: 'beside' }, status, modelsButton)),
     element('main', {}, closed, column, stage.root),
     element('footer', {}, facts, element('p', {}, 'Zoetrope, Apache-2.0. Prompts and videos stay in this browser.')),
-    storedModels.root,
   );
   document.addEventListener('keydown', (event) => {
-    if (event.key === 'Escape' && controller && !storedModels.root.open) cancel();
+    if (event.key === 'Escape' && controller && !document.querySelector('dialog[open]')) cancel();
   });
   if (idle) {
     const button = element('button', { type: 'button', onclick: () => void open() }, 'Open the model');
     showClosed(element('p', { class: 'row' }, 'Opened with ?idle: no model is loaded yet. ', button), 'waiting');
   } else void open();
+
+  /** The screen of stored models, fetched when it is first wanted. */
+  async function showModels(): Promise<void> {
+    storedModels ??= import('./models-view').then(({ createModelsView }) => {
+      const view = createModelsView({
+        model: new URL(model, document.baseURI).href,
+        onDelete: closeStored,
+        available: () => zoetrope?.model.available,
+        onPart: () => {
+          if (zoetrope && !controller) void open();
+        },
+      });
+      root.append(view.root);
+      return view;
+    });
+    (await storedModels).open();
+  }
 
   async function open(): Promise<void> {
     zoetrope?.close();

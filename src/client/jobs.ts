@@ -1,8 +1,9 @@
 import type { Remote } from 'comlink';
 import { ZoetropeError } from '../errors';
 import type { JobList, ModelInfo, StoredJob, WorkerSide } from '../protocol';
-import { parseRequest, type Request } from '../request';
+import type { Request } from '../request/fields';
 import type { GenerateOptions, Generation } from './generation';
+import { plain } from './plain';
 
 /** How a job of the list is run. */
 export type ResumeOptions = Omit<GenerateOptions, 'checkOutput'>;
@@ -43,7 +44,7 @@ export function createJobs(
   return {
     list,
     async add(request, { checkOutput = false } = {}) {
-      const id = await call(jobs.add(parseRequest(request), checkOutput));
+      const id = await call(jobs.add(plain(request), checkOutput));
       return (await list()).find((job) => job.id === id)!;
     },
     move: (id, position) => call(jobs.move(id, position)),

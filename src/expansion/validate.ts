@@ -1,4 +1,4 @@
-import { MAX_PROMPT_LENGTH } from '../request';
+import { MAX_PROMPT_LENGTH } from '../request/fields';
 import type { ExpansionLanguage } from './instructions';
 
 /** Whether what a language model answered is a prompt. Pure. */

@@ -34,7 +34,7 @@ interface Slot {
 const NOBODYS = -1;
 
 /** Nothing streamed yet. */
-export const noStreamCosts = (): StreamCosts => ({ uploadedBytes: 0, stallMs: 0, blocks: 0, ready: 0 });
+const noStreamCosts = (): StreamCosts => ({ uploadedBytes: 0, stallMs: 0, blocks: 0, ready: 0 });
 
 /**
  * A network whose blocks pass through a few slots of GPU memory: while a block computes, the next ones are read and written
