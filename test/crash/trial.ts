@@ -12,8 +12,11 @@ import { type Chromium, openChromium } from '../harness/chromium';
  */
 export const CRASH_FLAGS = ['--disable-domain-blocking-for-3d-apis', '--disable-gpu-process-crash-limit'];
 
-/** What happens: `device.destroy()`, `Browser.crashGpuProcess` over CDP, or `Page.crash` over CDP, which ends the tab's process. */
-export type Kind = 'destroy' | 'gpu' | 'tab';
+/**
+ * What happens: `device.destroy()`; `Browser.crashGpuProcess` over CDP; `Page.crash` over CDP, which ends the tab's process; the device
+ * says that it is out of memory; or it is destroyed, and the browser offers no adapter any more.
+ */
+export type Kind = 'destroy' | 'gpu' | 'tab' | 'memory' | 'gone';
 
 /** How a job went. */
 export interface Outcome {
@@ -44,13 +47,19 @@ function strikes(): void {
   let at: number[] = [];
   let submits = 0;
   let device: GPUDevice | undefined;
+  let gone = false;
   channel.onmessage = ({ data }) => {
     if (data.ask) channel.postMessage({ submits });
     if (!data.arm) return;
     kind = data.arm;
     at = data.at;
     submits = 0;
+    gone = false;
     channel.postMessage({ armed: true });
+  };
+  const { requestAdapter } = GPU.prototype;
+  GPU.prototype.requestAdapter = async function (options) {
+    return gone ? null : requestAdapter.call(this, options);
   };
   const { requestDevice } = GPUAdapter.prototype;
   GPUAdapter.prototype.requestDevice = async function (...options) {
@@ -64,7 +73,14 @@ function strikes(): void {
     if (at[0] !== submits) return undefined;
     at.shift();
     channel.postMessage({ struck: submits });
-    if (kind === 'destroy') device?.destroy();
+    // A tab dies here, not wherever its worker has got to by the time that the browser ends it.
+    for (const end = performance.now() + 20_000; kind === 'tab' && performance.now() < end; );
+    gone = kind === 'gone';
+    if (kind === 'destroy' || gone) device?.destroy();
+    if (kind === 'memory') {
+      const error = new GPUOutOfMemoryError('as the test wants it');
+      device?.dispatchEvent(new GPUUncapturedErrorEvent('uncapturederror', { error }));
+    }
     return undefined;
   };
 }
@@ -132,13 +148,20 @@ export class CrashSite {
     this.page = undefined;
     await page.close();
     this.page = await this.openPage();
-    const id = await this.page.evaluate(async () => {
-      const jobs = await opened.jobs.list();
-      if (jobs.length !== 1 || jobs[0]!.state !== 'interrupted') throw new Error(`Kept: ${JSON.stringify(jobs)}`);
-      return jobs[0]!.id;
-    });
-    const last = await this.follow(this.page, id);
+    const last = await this.follow(this.page, await keptJob(this.page));
     return { ...this.outcome, ...last, clicked: true };
+  }
+
+  /** Runs a job that is refused in the end, and gives why, and then what a person gets who continues it. */
+  async refused(kind: Kind, at: readonly number[]): Promise<{ why: string; continued: Outcome }> {
+    const why = await this.run(kind, at).then(
+      () => 'not refused',
+      (error: Error) => error.message,
+    );
+    this.outcome = { struckAt: [], resumed: [] };
+    await this.arm(this.page!, 'count', []);
+    const last = await this.follow(this.page!, await keptJob(this.page!));
+    return { why, continued: { ...this.outcome, ...last, clicked: true } };
   }
 
   private async strike(kind: Kind | 'count', page: Page): Promise<void> {
@@ -205,6 +228,15 @@ export class CrashSite {
     );
     return { sha256: createHash('sha256').update(rgb24, 'latin1').digest('hex'), submits };
   }
+}
+
+/** The one job that is to be continued. */
+function keptJob(page: Page): Promise<string> {
+  return page.evaluate(async () => {
+    const jobs = await opened.jobs.list();
+    if (jobs.length !== 1 || jobs[0]!.state !== 'interrupted') throw new Error(`Kept: ${JSON.stringify(jobs)}`);
+    return jobs[0]!.id;
+  });
 }
 
 declare global {
