@@ -7,15 +7,8 @@ import { startWorker, watchDeath } from './client/link';
 import { plain } from './client/plain';
 import { ZoetropeError } from './errors';
 import type { Acceleration } from './manifest';
-import {
-  carryErrors,
-  type LanguageModel,
-  type MemoryUse,
-  type ModelInfo,
-  type PlanReport,
-  type TextClassifier,
-  type WorkerSide,
-} from './protocol';
+import type { LanguageModel, MemoryUse, ModelInfo, PlanReport, TextClassifier, WorkerSide } from './protocol';
+import { carryErrors } from './protocol/errors';
 import type { Request } from './request/fields';
 
 export type { ExpandPrompt, ExpansionEngineName } from './client/expansion';

@@ -1,18 +1,16 @@
-import { i420, i420Bytes } from '../kernels/i420';
 import { countEvaluations } from './diffusion/cache';
 import { type DenoiseHost, denoise, finishedLatents, type StepReport } from './diffusion/denoise';
 import { previewFrames } from './diffusion/preview';
 import type { SamplerState } from './diffusion/sampler';
 import type { Stage as Expert } from './diffusion/schedule';
-import { throwIfAborted, ZoetropeError } from './errors';
+import { ZoetropeError } from './errors';
 import type { ExpansionEngine } from './expansion/engine';
 import type { Gpu } from './gpu/device';
-import type { GpuTensor } from './gpu/memory';
 import type { HostModel, Ort } from './gpu/ort';
 import type { BlockWeights } from './gpu/weights';
-import type { InterpolatorModel, RgbFrame } from './interpolate/interpolator';
-import { retime } from './interpolate/retime';
+import type { InterpolatorModel } from './interpolate/interpolator';
 import type { Manifest, TensorSource } from './manifest';
+import { RawFrames, videoFrames } from './pipeline/frames';
 import { type Networks, type Plan, planVideo } from './plan';
 import { accelerationMessage } from './plan/acceleration';
 import { deviceBudget } from './plan/device';
@@ -25,7 +23,6 @@ import { cleanPrompt } from './text/clean';
 import type { Tokenizer } from './text/tokenizer';
 import { encodeTexts } from './text/umt5';
 import type { VaeWeights } from './vae/decoder';
-import { createVaeStream } from './vae/stream';
 import { chooseEncoder, type I420Frame, type VideoHost } from './video/encode';
 import { type EncodedVideo, encodeMp4, MP4_CONTENT_TYPE, saveMp4 } from './video/file';
 import { encoderCandidates } from './video/levels';
@@ -338,102 +335,4 @@ async function showStep(
   const { latentShape } = plan.denoise;
   const frames = previewFrames(await gpu.memory.readFloats(estimate), latentShape, model.manifest.preview);
   report.preview({ step: index + 1, width: plan.shape.latentWidth, height: plan.shape.latentHeight, frames });
-}
-
-/** What a stream of frames needs of a plan, of a host and of a model. */
-type StreamPlan = Pick<Plan, 'shape' | 'vaeTile' | 'interpolator'> & Partial<Pick<Plan, 'filmTile' | 'vaeHistoryType'>>;
-type StreamHost = Pick<Host, 'gpu' | 'signal'>;
-type StreamParts = Pick<Parts, 'vae' | 'interpolator'>;
-
-/**
- * The frames of the finished video as the encoder takes them. All of it is a stream: nothing is decoded before a frame of it is asked
- * for, and peak memory does not depend on the length of the clip.
- */
-export function videoFrames(
-  latents: GpuTensor,
-  plan: StreamPlan,
-  host: StreamHost,
-  parts: StreamParts,
-  raw?: RawFrames,
-): AsyncGenerator<I420Frame> {
-  const decoded = decodeFrames(latents, plan, host, parts); // RGB on the GPU
-  const retimed = interpolateFrames(decoded, plan, host, parts); // and the frames between
-  return convertFrames(retimed, plan, host, raw);
-}
-
-/** Latents to frames, one latent frame at a time; its frames are freed before the next latent frame is decoded. */
-async function* decodeFrames(
-  latents: GpuTensor,
-  plan: StreamPlan,
-  { gpu, signal }: StreamHost,
-  parts: StreamParts,
-): AsyncGenerator<RgbFrame> {
-  const { latentFrames, latentHeight, latentWidth, frames } = plan.shape;
-  const frameBytes = latentHeight * latentWidth * 4;
-  const weights = await parts.vae();
-  const { zDim } = weights.config;
-  const { vaeTile: tile, vaeHistoryType: historyType } = plan;
-  using stream = createVaeStream(gpu, weights, { latentHeight, latentWidth, tile, historyType, signal });
-  using latent = gpu.memory.tensor('latent frame', 'float32', [zDim, latentHeight, latentWidth]);
-  let made = 0;
-  for (let t = 0; t < latentFrames && made < frames; t++) {
-    throwIfAborted(signal);
-    gpu.memory.gather(latents, t * frameBytes, latentFrames * frameBytes, latent, frameBytes, zDim);
-    using rgb = await stream.decode(latent); // f32 [3, 1 or 4, H, W]
-    const count = rgb.shape[1]!;
-    for (let frame = 0; frame < count && made < frames; frame++, made++) yield { rgb, frame };
-  }
-}
-
-/** The frames with new ones between them, where the plan has an interpolator. */
-async function* interpolateFrames(
-  frames: AsyncGenerator<RgbFrame>,
-  { shape, interpolator: kind, filmTile }: StreamPlan,
-  { signal }: StreamHost,
-  parts: StreamParts,
-): AsyncGenerator<RgbFrame> {
-  if (kind === null) return yield* frames;
-  const model = await parts.interpolator(kind);
-  using interpolator = model.start(shape.width, shape.height, signal, filmTile ?? undefined);
-  yield* retime(frames, interpolator, shape.interpolatedFrames);
-}
-
-/** Frames as the encoder takes them. */
-async function* convertFrames(
-  frames: AsyncGenerator<RgbFrame>,
-  { shape: { width, height } }: StreamPlan,
-  { gpu }: StreamHost,
-  raw: RawFrames | undefined,
-): AsyncGenerator<I420Frame> {
-  using picture = gpu.memory.tensor('picture', 'uint8', [i420Bytes(width, height)]);
-  for await (const { rgb, frame } of frames) {
-    await i420.run(gpu, { width, height, frames: rgb.shape[1]!, frame }, { rgb, out: picture });
-    await raw?.take(gpu, rgb, frame);
-    yield { data: await gpu.memory.read(picture), width, height };
-  }
-}
-
-/** RGB24 frames for whoever wants to look at them before encoding: round((clamp(x, -1, 1) + 1) / 2 * 255). */
-class RawFrames {
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  private filled = 0;
-
-  constructor(private readonly plan: Plan) {
-    const { width, height, outputFrames } = plan.shape;
-    this.bytes = new Uint8Array(width * height * 3 * outputFrames);
-  }
-
-  /** Takes one frame of decoded colours [3, frames, H, W]. */
-  async take(gpu: Gpu, rgb: GpuTensor, frame: number): Promise<void> {
-    const size = this.plan.shape.width * this.plan.shape.height;
-    using planes = gpu.memory.tensor('raw frame', 'float32', [3, size]);
-    gpu.memory.gather(rgb, frame * size * 4, rgb.shape[1]! * size * 4, planes, size * 4, 3);
-    const values = await gpu.memory.readFloats(planes);
-    for (let i = 0; i < size; i++) {
-      for (let color = 0; color < 3; color++) {
-        const value = Math.max(-1, Math.min(1, values[color * size + i]!));
-        this.bytes[this.filled++] = Math.round(((value + 1) / 2) * 255);
-      }
-    }
-  }
 }

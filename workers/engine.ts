@@ -1,6 +1,5 @@
 import { expose, transfer } from 'comlink';
 import { messageOf, throwIfAborted, ZoetropeError } from '../src/errors';
-import type { ExpansionEngine } from '../src/expansion/engine';
 import { type Gpu, requestGpu } from '../src/gpu/device';
 import { Ort } from '../src/gpu/ort';
 import { type OptionalParts, residentModel } from '../src/model';
@@ -9,19 +8,10 @@ import { generate, type Host, type Model } from '../src/pipeline';
 import { planVideo, type Refusal } from '../src/plan';
 import { deviceBudget, estimateBudget } from '../src/plan/device';
 import type { Pace } from '../src/plan/pace';
-import {
-  carryErrors,
-  type GeneratedVideo,
-  type JobList,
-  type JobOptions,
-  type LogEntry,
-  type ModelInfo,
-  type Report,
-  type WorkerSide,
-} from '../src/protocol';
+import type { GeneratedVideo, JobList, JobOptions, LogEntry, ModelInfo, Report, WorkerSide } from '../src/protocol';
+import { carryErrors } from '../src/protocol/errors';
 import { keep, recovering, type Seen, steadyReport } from '../src/recovery';
 import { type AvailableParts, parseRequest, type Request, resolveRequest } from '../src/request';
-import type { TextChecker } from '../src/safety/checker';
 import { type ModelCopy, openCopy, openStored, storedId } from '../src/store/copy';
 import type { StoreHost } from '../src/store/disk';
 import { httpFolder } from '../src/store/http';
@@ -32,6 +22,7 @@ import { chooseEncoder } from '../src/video/encode';
 import { encoderCandidates } from '../src/video/levels';
 import type { ByteSink } from '../src/video/mp4';
 import { keeping, onJobs, type Running } from './jobs';
+import { expansionEngines, textCheckers } from './prompts';
 import { openStorage, sleep } from './store-host';
 
 /** The engine's worker: device, runtime and model live here, and one job runs at a time. */
@@ -162,50 +153,6 @@ async function inTurn<T>(signal: AbortSignal, job: () => Promise<T>): Promise<T>
   } finally {
     end();
   }
-}
-
-/** The rules of checker and expansion come in files of their own, which most jobs do not need. */
-const RULE_CHECKER: TextChecker = {
-  name: 'rules',
-  check: async (text) => (await import('../src/safety/rules')).ruleChecker.check(text),
-};
-const RULE_ENGINE: ExpansionEngine = {
-  name: 'rules',
-  trusted: true,
-  expand: async (prompt, context) => (await import('../src/expansion/rules')).ruleEngine.expand(prompt, context),
-};
-
-/** The engines that a job asks for; those of the page are called across the boundary. */
-function expansionEngines(
-  { expanders = ['rules'], pageExpanders = [], languageModel }: JobOptions,
-  report: Report,
-  { ort, gpu }: Session,
-): ExpansionEngine[] {
-  return expanders.flatMap((name) => {
-    if (name === 'rules') return [RULE_ENGINE];
-    if (name === 'language-model') {
-      if (!languageModel) return [];
-      const expand: ExpansionEngine['expand'] = async (prompt, context) => {
-        const { languageModelEngine } = await import('../src/expansion/language-model');
-        return languageModelEngine(languageModel, ort, gpu.f16).expand(prompt, context);
-      };
-      return [{ name, expand }];
-    }
-    if (!pageExpanders.includes(name)) return [];
-    const expand: ExpansionEngine['expand'] = async (prompt, { language, instructions }) =>
-      report.expand?.(name, prompt, language, instructions);
-    return [{ name, expand }];
-  });
-}
-
-/** The rules, then the caller's classifier. */
-function textCheckers({ textClassifier }: JobOptions, ort: Ort): TextChecker[] {
-  if (!textClassifier) return [RULE_CHECKER];
-  const check: TextChecker['check'] = async (text, signal) => {
-    const { classifierAt } = await import('../src/safety/classifier');
-    return classifierAt(httpFolder(textClassifier.url), ort, textClassifier).check(text, signal);
-  };
-  return [RULE_CHECKER, { name: textClassifier.name, check }];
 }
 
 /** Milliseconds between asking for an adapter again, which a browser offers when its GPU process has started anew. */

@@ -1,6 +1,6 @@
 import { expose } from 'comlink';
 import type { StoreWorkerSide } from '../src/import/protocol';
-import { carryErrors } from '../src/protocol';
+import { carryErrors } from '../src/protocol/errors';
 import { importer, serveSlices, THREAD } from './import';
 import { store } from './models';
 

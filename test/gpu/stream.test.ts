@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import type { GpuTensor } from '../../src/gpu/memory';
 import { rifeModel } from '../../src/interpolate/rife';
 import type { RifeWeights } from '../../src/interpolate/rife-weights';
-import { videoFrames } from '../../src/pipeline';
+import { videoFrames } from '../../src/pipeline/frames';
 import { type VideoShape, videoShape } from '../../src/shape';
 import { loadVae, type VaeWeights } from '../../src/vae/decoder';
 import { chooseEncoder } from '../../src/video/encode';

@@ -1,7 +1,7 @@
 import { expose, wrap } from 'comlink';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ZoetropeError } from '../../src/errors';
-import { carryErrors } from '../../src/protocol';
+import { carryErrors } from '../../src/protocol/errors';
 
 /** comlink over a real message channel: what a worker's boundary does to errors. */
 describe('errors across the worker boundary', () => {
