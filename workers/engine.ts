@@ -3,7 +3,6 @@ import { messageOf, throwIfAborted, ZoetropeError } from '../src/errors';
 import { type Gpu, requestGpu } from '../src/gpu/device';
 import { Ort } from '../src/gpu/ort';
 import { type OptionalParts, residentModel } from '../src/model';
-import type { PartName } from '../src/part';
 import { generate, type Host, type Model } from '../src/pipeline';
 import { planVideo, type Refusal } from '../src/plan';
 import { deviceBudget, estimateBudget } from '../src/plan/device';
@@ -16,8 +15,8 @@ import { type ModelCopy, openCopy, openStored, storedId } from '../src/store/cop
 import type { StoreHost } from '../src/store/disk';
 import { httpFolder } from '../src/store/http';
 import type { NewJob } from '../src/store/jobs';
-import { type StoredPartCopy, useStoredPart } from '../src/store/parts';
-import { openModel, openPart, type VerifiedModel } from '../src/store/verified';
+import { findPart } from '../src/store/parts';
+import { openModel, type VerifiedModel } from '../src/store/verified';
 import { chooseEncoder } from '../src/video/encode';
 import { encoderCandidates } from '../src/video/levels';
 import type { ByteSink } from '../src/video/mp4';
@@ -67,26 +66,14 @@ function availableParts(): AvailableParts {
   };
 }
 
-/**
- * A part, from the folder of parts or else from the store. Whatever lies there instead, such as a server's page for what it does not
- * have, is none.
- */
-async function findPart(storage: StoreHost | undefined, part: PartName): Promise<StoredPartCopy | undefined> {
-  try {
-    const folder = httpFolder(new URL(`${part}/`, partsFolder).href);
-    return { part: await openPart(folder, part), release: () => undefined };
-  } catch (error) {
-    const none = error instanceof ZoetropeError && ['unreadable-source', 'bad-checkpoint'].includes(error.code);
-    if (none) return storage && useStoredPart(storage, part);
-    throw error;
-  }
-}
-
 async function findParts(storage: StoreHost | undefined): Promise<void> {
   for (const release of releaseParts) release();
   parts = {};
   releaseParts = [];
-  const [film, rife] = await Promise.all([findPart(storage, 'film'), findPart(storage, 'rife')]);
+  const [film, rife] = await Promise.all([
+    findPart(storage, partsFolder, 'film'),
+    findPart(storage, partsFolder, 'rife'),
+  ]);
   parts = { ...(film && { film: film.part }), ...(rife && { rife: rife.part }) };
   releaseParts = [film, rife].flatMap((found) => (found ? [found.release] : []));
 }

@@ -2,10 +2,10 @@ import { i420, i420Bytes } from '../../kernels/i420';
 import { throwIfAborted } from '../errors';
 import type { Gpu } from '../gpu/device';
 import type { GpuTensor } from '../gpu/memory';
-import type { RgbFrame } from '../interpolate/interpolator';
+import type { InterpolatorModel, RgbFrame } from '../interpolate/interpolator';
 import { retime } from '../interpolate/retime';
-import type { Host, Parts } from '../pipeline';
 import type { Plan } from '../plan';
+import type { VaeWeights } from '../vae/decoder';
 import { createVaeStream } from '../vae/stream';
 import type { I420Frame } from '../video/encode';
 
@@ -13,8 +13,14 @@ import type { I420Frame } from '../video/encode';
 
 /** What a stream of frames needs of a plan, of a host and of a model. */
 type StreamPlan = Pick<Plan, 'shape' | 'vaeTile' | 'interpolator'> & Partial<Pick<Plan, 'filmTile' | 'vaeHistoryType'>>;
-type StreamHost = Pick<Host, 'gpu' | 'signal'>;
-type StreamParts = Pick<Parts, 'vae' | 'interpolator'>;
+interface StreamHost {
+  gpu: Gpu;
+  signal: AbortSignal;
+}
+interface StreamParts {
+  vae(): Promise<VaeWeights>;
+  interpolator(kind: 'film' | 'rife'): Promise<InterpolatorModel>;
+}
 
 /**
  * The frames of the finished video as the encoder takes them. All of it is a stream: nothing is decoded before a frame of it is asked

@@ -2,6 +2,7 @@ import { ZoetropeError } from '../errors';
 import { type Folder, hashPiece, MANIFEST_FILE, type ManifestFile } from '../manifest';
 import type { PartName } from '../part';
 import { type Disk, isFull, type StoreHost, storageFull, storedFolder, writeSmall } from './disk';
+import { httpFolder } from './http';
 import { exclusively, holdInUse } from './library';
 import { parsePart } from './manifest-reader';
 import { modelPath } from './pieces';
@@ -35,6 +36,25 @@ export async function useStoredPart(
   if (opened) return { part: opened, release };
   release();
   return undefined;
+}
+
+/**
+ * A part, from a folder of parts or else from the store. Whatever lies in the folder instead, such as a server's page for what it does
+ * not have, is none.
+ * @param url of the folder, with its slash.
+ */
+export async function findPart(
+  host: Pick<StoreHost, 'disk' | 'locks'> | undefined,
+  url: string,
+  part: PartName,
+): Promise<StoredPartCopy | undefined> {
+  try {
+    return { part: await openPart(httpFolder(new URL(`${part}/`, url).href), part), release: () => undefined };
+  } catch (error) {
+    const none = error instanceof ZoetropeError && ['unreadable-source', 'bad-checkpoint'].includes(error.code);
+    if (none) return host && useStoredPart(host, part);
+    throw error;
+  }
 }
 
 /** A part whose manifest is valid and whose files have their sizes; the manifest is written last, so these are whole. */
