@@ -110,9 +110,10 @@ export function steadyReport(report: Report, now: () => number): Report {
   const began = now();
   let fraction = 0;
   return {
-    ...report,
+    // One by one: a report from the page is a proxy, which has no members of its own to spread.
     preview: (preview) => report.preview(preview),
     log: (entry) => report.log(entry),
+    expand: async (...prompt) => report.expand?.(...prompt),
     progress(progress) {
       fraction = Math.max(fraction, progress.fraction);
       report.progress({ ...progress, fraction, elapsedMs: now() - began });

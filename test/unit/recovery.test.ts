@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ZoetropeError, type ZoetropeErrorCode } from '../../src/errors';
-import type { LogEntry, Progress } from '../../src/protocol';
+import type { LogEntry, Progress, Report } from '../../src/protocol';
 import {
   afterFailure,
   FIRST_ATTEMPT,
@@ -147,6 +147,22 @@ describe('steadyReport', () => {
     }
     expect(seen.map(({ fraction }) => fraction)).toEqual([0.1, 0.5, 0.5, 0.5, 0.6]);
     expect(seen.map(({ elapsedMs }) => elapsedMs)).toEqual([100, 200, 300, 400, 500]);
+  });
+
+  it('passes everything on to a page, whose report is a proxy', async () => {
+    const calls: string[] = [];
+    const page = new Proxy(() => undefined, {
+      get: (_, name) => async () => {
+        calls.push(String(name));
+        return 'a longer prompt';
+      },
+    });
+    const steady = steadyReport(page as unknown as Report, () => 0);
+    steady.log({ level: 'info', message: '' });
+    steady.preview({} as never);
+    steady.progress({ fraction: 0 } as never);
+    expect(await steady.expand?.('user', 'a', 'en', '')).toBe('a longer prompt');
+    expect(calls).toEqual(['log', 'preview', 'progress', 'expand']);
   });
 });
 
