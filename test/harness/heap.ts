@@ -26,8 +26,8 @@ interface UsageReply {
 }
 
 export class HeapMeter {
-  private readonly workers = new Map<string, (method: string) => Promise<UsageReply>>();
-  private readonly replies = new Map<number, (reply: UsageReply) => void>();
+  private readonly workers = new Map<string, (method: string) => Promise<UsageReply | undefined>>();
+  private readonly replies = new Map<number, { sessionId: string; resolve(reply: UsageReply | undefined): void }>();
   private next = 1;
 
   private constructor(private readonly session: CDPSession) {}
@@ -39,20 +39,23 @@ export class HeapMeter {
     session.on('Target.attachedToTarget', ({ sessionId }) => {
       meter.workers.set(sessionId, (method) => meter.ask(sessionId, method));
     });
-    session.on('Target.detachedFromTarget', ({ sessionId }) => meter.workers.delete(sessionId));
+    session.on('Target.detachedFromTarget', ({ sessionId }) => {
+      meter.workers.delete(sessionId);
+      for (const reply of meter.replies.values()) if (reply.sessionId === sessionId) reply.resolve(undefined);
+    });
     session.on('Target.receivedMessageFromTarget', ({ message }) => {
       const { id, result } = JSON.parse(message) as { id: number; result: UsageReply };
-      meter.replies.get(id)?.(result);
+      meter.replies.get(id)?.resolve(result);
       meter.replies.delete(id);
     });
     await session.send('Target.setAutoAttach', { autoAttach: true, waitForDebuggerOnStart: false, flatten: false });
     return meter;
   }
 
-  private ask(sessionId: string, method: string): Promise<UsageReply> {
+  private ask(sessionId: string, method: string): Promise<UsageReply | undefined> {
     const id = this.next++;
     return new Promise((resolve, reject) => {
-      this.replies.set(id, resolve);
+      this.replies.set(id, { sessionId, resolve });
       this.session
         .send('Target.sendMessageToTarget', { sessionId, message: JSON.stringify({ id, method }) })
         .catch(reject);
