@@ -1,11 +1,7 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { randomOf, strikePoints } from '../crash/points';
+import { SMALL_REQUEST, type SmallModel, smallModel } from '../crash/small';
 import { CrashSite, faultOf, type Kind, type Outcome } from '../crash/trial';
-import { demoModel } from '../harness/chromium';
-import { smallSizes } from '../harness/small-sizes';
 
 /**
  * Jobs that are struck and give the frames of one that was not: a seeded tenth of `npm run crash-test`, with several blows a job and on
@@ -13,37 +9,21 @@ import { smallSizes } from '../harness/small-sizes';
  */
 const SEED = 20261124;
 
-const REQUEST = {
-  prompt: 'a red circle moving right',
-  seed: 7,
-  num_frames: 17,
-  num_inference_steps: 3,
-  guidance_scale: 1,
-  guidance_scale_2: 1,
-  aspect_ratio: '1:1',
-  acceleration: 'none',
-  interpolator_model: 'none',
-} as const;
-
 describe('a job', () => {
   const random = randomOf(SEED);
-  let folder: string;
+  let model: SmallModel;
   let site: CrashSite;
   let undisturbed: Outcome;
 
   beforeAll(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'zoetrope-crash-'));
-    cpSync(demoModel, folder, { recursive: true });
-    const path = join(folder, 'zoetrope.json');
-    const manifest = { ...JSON.parse(readFileSync(path, 'utf8')), sizes: smallSizes(32) };
-    writeFileSync(path, JSON.stringify(manifest));
-    site = await CrashSite.open(REQUEST, { '/small/': folder }, '/small/');
+    model = smallModel();
+    site = await CrashSite.open(SMALL_REQUEST, { '/small/': model.folder }, '/small/');
     undisturbed = await site.run('count', []);
   });
 
   afterAll(async () => {
     await site?.close();
-    rmSync(folder, { recursive: true });
+    model?.[Symbol.dispose]();
   });
 
   /** Strikes jobs, `blows` times each, and gives where what was wrong. */
