@@ -3,7 +3,7 @@
 # Mesa 24 or newer has both: the system's where it is new enough, else a Debian 13 folder that is made once with debootstrap and
 # entered with chroot, which needs Linux and root, a minute, and 0.5 GB. Where neither can be had, everything counts as skipped.
 #
-#   scripts/lavapipe.sh              the gpu tests that compute, then the fixtures of ../shared/fixtures where they are
+#   scripts/lavapipe.sh              kernels and small networks, then the fixtures of ../shared/fixtures where they are
 #   scripts/lavapipe.sh COMMAND...   one command, e.g. node_modules/.bin/vitest run --project gpu test/gpu/attention.test.ts
 #
 # ZOETROPE_TRIXIE: the Debian 13 folder. Default /var/cache/zoetrope/trixie.
@@ -89,9 +89,9 @@ if [[ $# -gt 0 ]]; then
   run "$@"
   exit
 fi
-# What computes; the tests of memory, streaming, cancelling and resuming say nothing new on another driver.
-kernels=(attention causal-conv combine film-kernels film flow golden i420 keep-frames onnx-ops qk-norm-rope residual rife rife-family
-  skipped-steps spatial-attention vae-decoder vae-pixels)
+# The kernels and networks that have half floats; the fixtures below run the whole of sampling and decoding.
+kernels=(attention causal-conv combine film-kernels film flow i420 keep-frames onnx-ops qk-norm-rope residual rife-family spatial-attention
+  vae-pixels)
 kernels=("${kernels[@]/%/.test.ts}")
 # Each run ends with its own line of counts; who wants the sum passes the output through scripts/sum-counts.sh.
 status=0
