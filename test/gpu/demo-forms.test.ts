@@ -153,11 +153,6 @@ describe('the demo checkpoint', () => {
     expectSameBytes(await importFiles(save(weights, beside), 'q8'), diffusers);
   });
 
-  it('imports to 16 bits alike from diffusers and from GGUF of Q8_0', async () => {
-    const sink = await importFiles(diffusersFiles(weights, beside), 'f16');
-    expectSameBytes(await importFiles(ggufFiles(weights, beside, 'Q8_0'), 'f16'), sink);
-  });
-
   it('as fp8_scaled gives what diffusers gives of its values, and generates', async () => {
     const sink = await importFiles(fp8Files(weights, beside), 'q8');
     expectSameBytes(await importFiles(diffusersFiles(rounded(weights, throughFp8), beside), 'q8'), sink);
