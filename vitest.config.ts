@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /**
  * `unit` is pure; `shader` compiles on Dawn's null backend; `gpu` runs on a (software) Vulkan device; `browser` drives Chromium.
- * The projects run one after the other, so that the timed ones have the machine to themselves.
+ * The projects run one after the other, so that the timed ones have the machine to themselves; the software GPU leaves room for two files.
  */
 export default defineConfig({
   test: {
@@ -30,7 +30,7 @@ export default defineConfig({
           name: 'gpu',
           include: ['test/gpu/**/*.test.ts'],
           environment: 'node',
-          fileParallelism: false,
+          maxWorkers: 2,
           pool: 'forks',
           testTimeout: 300_000,
           hookTimeout: 300_000,
