@@ -1,7 +1,7 @@
 import { ditShapes, umt5Shapes, type VaeConfig, vaeShapes } from '../config';
 import { ZoetropeError } from '../errors';
 import { type ByteSource, type ComponentName, checkLayers } from '../manifest';
-import { checkParts, checkTokenizer, openDiffusers, readPipeline, refuseSameExperts } from './diffusers';
+import { checkParts, openDiffusers, readPipeline, refuseSameExperts } from './diffusers';
 import type { Part } from './identify';
 import { openIfThere } from './safetensors';
 import { type Found, type FoundPart, findParts, type ImportSource } from './sources';
@@ -79,7 +79,7 @@ async function chooseTokenizer({ tokenizers }: Found): Promise<ByteSource> {
   const explicit = candidates.filter(({ rank }) => rank === 2);
   if (explicit.length > 1)
     refuse(`Both ${explicit[0]!.path} and ${explicit[1]!.path} are tokenizers. Give one of them.`);
-  return checkTokenizer(await first.read(), first.path);
+  return first.open();
 }
 
 async function assemble(found: Found): Promise<Checkpoint> {

@@ -3,7 +3,8 @@ import type { GgufArray, GgufHeader } from './gguf';
 
 /**
  * The vocabulary of UMT5 as text encoder files carry it along — a SentencePiece model in ComfyUI's, keys in GGUF's — turned into
- * the `tokenizer.json` that Hugging Face publishes for it.
+ * the `tokenizer.json` that Hugging Face publishes for it. That text is more than twice as long (4.5 MB become 10 MB), so it is handed
+ * out in parts: no buffer is longer because a file says so.
  */
 
 /** A piece of the vocabulary; its place in the list is its id. */
@@ -24,6 +25,9 @@ const UMT5_PIECES = 256_000;
 const UMT5_SENTINELS = 300;
 /** Pieces that its tokenizer.json finds literally in the text before all else, beside the sentinels. */
 const ADDED = new Set(['<pad>', '</s>', '<s>', '<unk>']);
+
+/** Characters of a part of the text, at most three bytes each in UTF-8. */
+const PART_CHARACTERS = 1024;
 
 type Refuse = (why: string) => never;
 
@@ -116,10 +120,10 @@ function checkNormalizer(bytes: Uint8Array, refuse: Refuse): void {
 }
 
 /**
- * `tokenizer.json` from the bytes of a SentencePiece model (`spiece.model`, ComfyUI's tensor `spiece_model`). Throws
- * `bad-checkpoint` when it is damaged, not a Unigram model, or not UMT5's kind.
+ * `tokenizer.json`, in parts of at most 3 KiB, from the bytes of a SentencePiece model (`spiece.model`, ComfyUI's tensor
+ * `spiece_model`). Throws `bad-checkpoint`, before any part is made, when it is damaged, not a Unigram model, or not UMT5's kind.
  */
-export function tokenizerFromSentencePiece(bytes: Uint8Array, what: string): Uint8Array {
+export function tokenizerFromSentencePiece(bytes: Uint8Array, what: string): Iterable<Uint8Array> {
   const refuse = refuser(what);
   const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   const pieces: Piece[] = [];
@@ -145,8 +149,8 @@ export function hasVocabulary(keys: GgufHeader['keys']): boolean {
   return list(keys, 'tokenizer.ggml.tokens') !== undefined;
 }
 
-/** `tokenizer.json` from the keys of a GGUF file (`tokenizer.ggml.*` as llama.cpp writes them for T5). */
-export function tokenizerFromGguf(keys: GgufHeader['keys'], what: string): Uint8Array {
+/** The same from the keys of a GGUF file (`tokenizer.ggml.*` as llama.cpp writes them for T5). */
+export function tokenizerFromGguf(keys: GgufHeader['keys'], what: string): Iterable<Uint8Array> {
   const refuse = refuser(what);
   const model = keys.get('tokenizer.ggml.model');
   if (model !== 't5') refuse(`tokenizer.ggml.model must be "t5", got ${shown(model)}`);
@@ -170,7 +174,37 @@ export function tokenizerFromGguf(keys: GgufHeader['keys'], what: string): Uint8
   return tokenizerJson(pieces, refuse);
 }
 
-function tokenizerJson(pieces: readonly Piece[], refuse: Refuse): Uint8Array {
+/** UTF-8 of texts in their order, in parts. */
+function* encodeParts(texts: Iterable<string>): Generator<Uint8Array> {
+  const utf8 = new TextEncoder();
+  let waiting = '';
+  for (const text of texts) {
+    waiting += text;
+    let at = 0;
+    while (waiting.length - at >= PART_CHARACTERS) {
+      let end = at + PART_CHARACTERS;
+      // The halves of a surrogate pair stay together.
+      if ((waiting.charCodeAt(end - 1) & 0xfc00) === 0xd800) end--;
+      yield utf8.encode(waiting.slice(at, end));
+      at = end;
+    }
+    waiting = waiting.slice(at);
+  }
+  if (waiting !== '') yield utf8.encode(waiting);
+}
+
+/** The text of `document` with `model` as its last member; the vocabulary is written entry by entry. */
+function* jsonTexts(document: object, unknown: number, vocab: Iterable<[string, number]>): Generator<string> {
+  yield `${JSON.stringify(document).slice(0, -1)},"model":{"type":"Unigram","unk_id":${unknown},"vocab":[`;
+  let separator = '';
+  for (const entry of vocab) {
+    yield separator + JSON.stringify(entry);
+    separator = ',';
+  }
+  yield '],"byte_fallback":false}}';
+}
+
+function tokenizerJson(pieces: readonly Piece[], refuse: Refuse): Iterable<Uint8Array> {
   const ids = new Map<string, number>();
   for (const [id, { text, score }] of pieces.entries()) {
     if (!Number.isFinite(score)) refuse(`its piece ${id} has the score ${score}`);
@@ -196,7 +230,7 @@ function tokenizerJson(pieces: readonly Piece[], refuse: Refuse): Uint8Array {
   const metaspace = { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always', split: true };
   const sequence = { Sequence: { id: 'A', type_id: 0 } };
   const last = { SpecialToken: { id: '</s>', type_id: 0 } };
-  const json = {
+  const document = {
     version: '1.0',
     truncation: null,
     padding: null,
@@ -213,7 +247,6 @@ function tokenizerJson(pieces: readonly Piece[], refuse: Refuse): Uint8Array {
       special_tokens: { '</s>': { id: '</s>', ids: [end], tokens: ['</s>'] } },
     },
     decoder: metaspace,
-    model: { type: 'Unigram', unk_id: unknown, vocab, byte_fallback: false },
   };
-  return new TextEncoder().encode(JSON.stringify(json));
+  return encodeParts(jsonTexts(document, unknown, vocab));
 }

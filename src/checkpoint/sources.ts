@@ -1,7 +1,8 @@
 import { parseVaeConfig, type VaeConfig } from '../config';
 import { throwIfAborted, ZoetropeError } from '../errors';
 import type { ByteSource, Folder } from '../manifest';
-import { MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES, readSmall } from './diffusers';
+import { partsAsSource } from './byte-parts';
+import { checkTokenizer, MAX_CONFIG_BYTES, MAX_TOKENIZER_BYTES, readSmall } from './diffusers';
 import { type FileTensors, fromSafetensors, openTensors } from './file-tensors';
 import { identify, type Part } from './identify';
 import { parseObject } from './json';
@@ -28,12 +29,12 @@ export interface FoundPart {
   explicit: boolean;
 }
 
-/** A vocabulary, as `tokenizer.json`; made only when it is needed. */
+/** A vocabulary, as `tokenizer.json`; made or checked only when it is needed. */
 export interface FoundTokenizer {
   path: string;
   /** 2 named as a file, 1 in a folder, 0 carried along by a text encoder. */
   rank: 0 | 1 | 2;
-  read(): Promise<Uint8Array>;
+  open(): Promise<ByteSource>;
 }
 
 /** Everything that was found in the sources. */
@@ -103,20 +104,22 @@ function addTensors(found: Found, tensors: FileTensors, at: Omit<FoundPart, 'par
   if (part.kind !== 'text_encoder') return;
   const embedded = tensors.tensors.get('spiece_model');
   if (embedded?.readBytes && embedded.sizeBytes <= MAX_SENTENCEPIECE_BYTES) {
-    const read = async () => tokenizerFromSentencePiece(await embedded.readBytes!(), `${at.path}: "spiece_model"`);
-    found.tokenizers.push({ path: at.path, rank: 0, read });
+    const open = async () =>
+      partsAsSource(tokenizerFromSentencePiece(await embedded.readBytes!(), `${at.path}: "spiece_model"`));
+    found.tokenizers.push({ path: at.path, rank: 0, open });
   }
   if (hasVocabulary(tensors.keys)) {
-    found.tokenizers.push({ path: at.path, rank: 0, read: async () => tokenizerFromGguf(tensors.keys, at.path) });
+    const open = async () => partsAsSource(tokenizerFromGguf(tensors.keys, at.path));
+    found.tokenizers.push({ path: at.path, rank: 0, open });
   }
 }
 
 function addTokenizer(found: Found, file: ByteSource, path: string, rank: 1 | 2): void {
-  const read = async () => {
-    if (!path.endsWith('.model')) return readSmall(file, path, MAX_TOKENIZER_BYTES);
-    return tokenizerFromSentencePiece(await readSmall(file, path, MAX_SENTENCEPIECE_BYTES), path);
+  const open = async () => {
+    if (!path.endsWith('.model')) return checkTokenizer(await readSmall(file, path, MAX_TOKENIZER_BYTES), path);
+    return partsAsSource(tokenizerFromSentencePiece(await readSmall(file, path, MAX_SENTENCEPIECE_BYTES), path));
   };
-  found.tokenizers.push({ path, rank, read });
+  found.tokenizers.push({ path, rank, open });
 }
 
 async function addJson(found: Found, file: ByteSource, path: string): Promise<void> {

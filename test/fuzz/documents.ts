@@ -167,12 +167,13 @@ async function journal(): Promise<FuzzTarget> {
     seeds: [json(state), json({ ...state, open: { ...state.open, partial: { name: 'a', slices: 1 } } })],
     words: ['high', 'vae', 'f', '../f', 'print'],
     share: 1,
-    async parse(input) {
+    async parse(input, step) {
       // The hash is right, as it would be in a journal of another version of this code.
       const line = utf8(`${await hashPiece(input)}\n`);
       const note = new Uint8Array(line.length + input.length);
       note.set(line);
       note.set(input, line.length);
+      step();
       const folder = {
         ...files,
         open: async (path: string) => (path === 'import-journal-0.json' ? fileOf(note) : files.open(path)),
@@ -182,8 +183,6 @@ async function journal(): Promise<FuzzTarget> {
       if (found.open) await isContinuable(folder, found.open);
       return `${Object.keys(found.done).length} components, ${found.open ? 'a begun file' : 'nothing begun'}`;
     },
-    // The note is put together here, and read as a whole.
-    limits: { bufferFactor: 4 },
   };
 }
 

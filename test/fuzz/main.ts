@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { documents } from './documents';
 import { grow, growths, MAX_TIME_RATIO } from './growth';
+import { LIMITS } from './meter';
 import { FuzzFault, fuzz, shareOut } from './runner';
 import { WEIGHT_FILES } from './weight-files';
 
@@ -69,6 +70,6 @@ for (const growth of growths((name) => parsers.get(name)?.seeds[0] ?? new Uint8A
   console.log(
     `${`${growth.target}: ${growth.what}`.padEnd(54)}${cells.map((cell) => String(cell).padStart(14)).join('')}`,
   );
-  failed ||= report.timeRatio > MAX_TIME_RATIO;
+  failed ||= report.timeRatio > MAX_TIME_RATIO || report.buffersPerByte > LIMITS.bufferFactor;
 }
 process.exitCode = failed ? 1 : 0;

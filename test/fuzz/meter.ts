@@ -3,8 +3,11 @@ import { messageOf, ZoetropeError } from '../../src/errors';
 
 /** Runs a parser once and measures what it did. */
 
-/** A parser under test, which throws or rejects with `ZoetropeError`. A text that it gives tells one kind of result from another. */
-export type Parser = (input: Uint8Array) => unknown;
+/**
+ * A parser under test, which throws or rejects with `ZoetropeError`. A text that it gives tells one kind of result from another. It calls
+ * `step` between what it is asked for one after the other (a slice of values, a part of a text), so that each is measured by itself.
+ */
+export type Parser = (input: Uint8Array, step: () => void) => unknown;
 
 export interface Outcome {
   /** What the parser gave. */
@@ -12,7 +15,10 @@ export interface Outcome {
   /** Undefined when the input was accepted. */
   error: unknown;
   milliseconds: number;
-  /** Bytes of all buffers made on the way (`external_memory` of V8 counts them as they are made), freed ones included. */
+  /**
+   * Bytes of all buffers made in one step (`external_memory` of V8 counts them as they are made), freed ones included; of the step
+   * that made most.
+   */
   bufferBytes: number;
   /** Bytes of all strings, lists and objects made; less than that when V8 collected garbage meanwhile. */
   heapBytes: number;
@@ -23,18 +29,26 @@ export async function measure(parser: Parser, input: Uint8Array): Promise<Outcom
   const began = performance.now();
   let value: unknown;
   let error: unknown;
+  let buffers = before.external_memory;
+  let bufferBytes = 0;
+  const step = () => {
+    const now = getHeapStatistics().external_memory;
+    bufferBytes = Math.max(bufferBytes, now - buffers);
+    buffers = now;
+  };
   try {
-    value = await parser(input);
+    value = await parser(input, step);
   } catch (thrown) {
     error = thrown;
   }
   const milliseconds = performance.now() - began;
   const after = getHeapStatistics();
+  step();
   return {
     value,
     error,
     milliseconds,
-    bufferBytes: after.external_memory - before.external_memory,
+    bufferBytes,
     heapBytes: after.used_heap_size - before.used_heap_size,
   };
 }

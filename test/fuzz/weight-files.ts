@@ -211,6 +211,15 @@ const GGUF_INPUTS = {
   generate: randomGguf,
 };
 
+/** Values asked for at once: the longest block of the format. */
+const GGUF_SLICE = 256;
+
+/** Takes a text part by part, as what writes it does. */
+function takeParts(parts: Iterable<Uint8Array>, step: () => void): void {
+  step();
+  for (const _ of parts) step();
+}
+
 const gguf: FuzzTarget = {
   ...GGUF_INPUTS,
   name: 'GGUF',
@@ -222,18 +231,18 @@ const ggufContents: FuzzTarget = {
   ...GGUF_INPUTS,
   name: 'GGUF, vocabulary and values',
   share: 1,
-  async parse(input) {
+  async parse(input, step) {
     const { tensors, keys } = await openTensors(fileOf(input), 'file');
+    step();
     for (const { shape, readFloats } of tensors.values()) {
-      await readFloats?.(
-        0,
-        shape.reduce((product, size) => product * size, 1),
-      );
+      const count = shape.reduce((product, size) => product * size, 1);
+      for (let begin = 0; readFloats && begin < count; begin += GGUF_SLICE) {
+        await readFloats(begin, Math.min(count, begin + GGUF_SLICE));
+        step();
+      }
     }
-    if (hasVocabulary(keys)) tokenizerFromGguf(keys, 'file');
+    if (hasVocabulary(keys)) takeParts(tokenizerFromGguf(keys, 'file'), step);
   },
-  // A vocabulary is written anew, as JSON: see the limits of SentencePiece. Four bytes for each value of three bits.
-  limits: { bufferFactor: 16 },
 };
 
 /** A field of a protobuf message: bytes, or a varint. */
@@ -275,10 +284,7 @@ const sentencePiece: FuzzTarget = {
       ]).flat(),
     ),
   share: 3,
-  parse: (input) => void tokenizerFromSentencePiece(input, 'file'),
-  // Its product is another text: of UMT5's 4.5 MB of SentencePiece 10 MB of tokenizer.json. A score of four bytes becomes
-  // up to 20 digits, a control character six; the steps round the model take 1 kB.
-  limits: { bufferFactor: 16 },
+  parse: (input, step) => takeParts(tokenizerFromSentencePiece(input, 'file'), step),
 };
 
 const GRAPH = `7767517
@@ -314,6 +320,8 @@ const ncnnBin: FuzzTarget = {
   words: ['\x47\x6b\x30\x01'],
   share: 1,
   parse: async (input) => void (await readNcnn(fileOf(utf8(GRAPH)), fileOf(input), 'net')),
+  // The file is read, once its length, and its 16-bit floats become 32-bit ones, twice its length.
+  limits: { bufferFactor: 3 },
 };
 
 export const WEIGHT_FILES: readonly FuzzTarget[] = [

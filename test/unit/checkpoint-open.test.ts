@@ -303,10 +303,11 @@ const PIECES: [string, number, number?][] = [
   ['ü', -5],
 ];
 const parse = (bytes: Uint8Array) => JSON.parse(new TextDecoder().decode(bytes));
+const joined = (parts: Iterable<Uint8Array>) => Uint8Array.from([...parts].flatMap((part) => [...part]));
 
 describe('the vocabulary that a text encoder carries along', () => {
   it('of SentencePiece becomes a tokenizer', () => {
-    const tokenizer = createTokenizer(parse(tokenizerFromSentencePiece(sentencePiece(PIECES), 'x')));
+    const tokenizer = createTokenizer(parse(joined(tokenizerFromSentencePiece(sentencePiece(PIECES), 'x'))));
     expect([...tokenizer.encode('ab aü</s>?')]).toEqual([6, 4, 5, 7, 1, 4, 3, 1]);
   });
 
@@ -329,7 +330,7 @@ describe('the vocabulary that a text encoder carries along', () => {
     files.set('umt5.gguf', ggufFile(keys, tensors));
     const { tokenizer } = await open(files);
     const bytes = await tokenizer.read(0, tokenizer.sizeBytes);
-    expect(bytes).toEqual(tokenizerFromSentencePiece(sentencePiece(PIECES), 'x'));
+    expect(bytes).toEqual(joined(tokenizerFromSentencePiece(sentencePiece(PIECES), 'x')));
     expect(() => tokenizerFromGguf(new Map([['tokenizer.ggml.model', 'gpt2']]), 'x')).toThrow('"gpt2"');
   });
 
@@ -344,6 +345,17 @@ describe('the vocabulary that a text encoder carries along', () => {
     files.delete('tokenizer.json');
     const { tokenizer } = await open(files);
     expect(parse(await tokenizer.read(0, tokenizer.sizeBytes)).model.vocab[6]).toEqual(['▁ab', -2.25]);
+  });
+
+  it('comes in parts that no piece makes longer, and no character is cut in two', () => {
+    const long: typeof PIECES = [
+      [`a${'🐱'.repeat(1500)}`, -1],
+      ['\u0001'.repeat(2000), -2],
+      ['猫'.repeat(1023), -3.125],
+    ];
+    const parts = [...tokenizerFromSentencePiece(sentencePiece([...PIECES, ...long]), 'x')];
+    expect(Math.max(...parts.map(({ length }) => length))).toBeLessThanOrEqual(3 * 1024);
+    expect(parse(joined(parts)).model.vocab.slice(PIECES.length)).toEqual(long);
   });
 
   it.each([
@@ -386,7 +398,7 @@ describe('the vocabulary that a text encoder carries along', () => {
       model.set(chunk, at);
       at += chunk.length;
     }
-    const made = parse(tokenizerFromSentencePiece(model, 'x'));
+    const made = parse(Buffer.concat([...tokenizerFromSentencePiece(model, 'x')]));
     // The published scores are the model's f32 values written with 16 digits, which moves some by the last bit of a double.
     const text = (vocab: [string, number][]) =>
       vocab.map(([piece, score]) => `${piece} ${Math.fround(score)}`).join('\n');

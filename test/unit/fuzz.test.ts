@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ZoetropeError } from '../../src/errors';
 import { documents } from '../fuzz/documents';
 import { grow, growths, MAX_TIME_RATIO } from '../fuzz/growth';
+import { LIMITS } from '../fuzz/meter';
 import { FuzzFault, fuzz, shareOut } from '../fuzz/runner';
 import { WEIGHT_FILES } from '../fuzz/weight-files';
 
@@ -32,7 +33,9 @@ describe('time and memory grow as the input does', () => {
     '%s: %s',
     { timeout: 60_000 },
     async (name, _, growth) => {
-      expect((await grow(growth, parsers.get(name)!)).timeRatio).toBeLessThan(MAX_TIME_RATIO);
+      const { timeRatio, buffersPerByte } = await grow(growth, parsers.get(name)!);
+      expect(timeRatio).toBeLessThan(MAX_TIME_RATIO);
+      expect(buffersPerByte).toBeLessThanOrEqual(LIMITS.bufferFactor);
     },
   );
 });
