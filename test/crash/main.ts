@@ -67,7 +67,7 @@ for (const kind of ['gpu', 'tab', 'destroy'] satisfies Kind[]) {
     const since = performance.now();
     const name = `${kind} ${job + 1}/${jobs} at submission ${struck.join(', ')}`;
     try {
-      const outcome = await site.run(kind, struck);
+      const outcome = await site.persist(kind, struck);
       const fault = faultOf(outcome, undisturbed, struck.length);
       if (fault) failures++;
       const from = outcome.resumed.map(({ reported, from }) => `step ${from}, ${reported} reported`).join('; ');
