@@ -87,7 +87,7 @@ export class Jobs {
         return {
           id,
           state: running.has(runLock(id)) ? 'running' : started ? 'interrupted' : 'waiting',
-          request: decided?.request ?? request,
+          request: (decided ?? decidedIn(state.facts))?.request ?? request,
           createdMs,
           stepsDone: Number(state.facts?.stepsDone ?? 0),
           model,
@@ -137,8 +137,12 @@ export class Jobs {
 
   /** Forgets a job. Throws `job-in-use` while it runs in another tab; a job that is not there is none to forget. */
   async remove(id: string): Promise<void> {
-    if (!(await this.host.disk.folders()).includes(id)) return;
-    await this.holding(id, undefined, () => this.changing(() => this.host.disk.remove(id)));
+    const { disk } = this.host;
+    const remove = async () => {
+      // One that was cancelled has removed itself.
+      if ((await disk.folders()).includes(id)) await disk.remove(id);
+    };
+    await this.holding(id, undefined, () => this.changing(remove));
   }
 
   /**
@@ -151,7 +155,8 @@ export class Jobs {
       await this.changing(async () => {
         await this.tidy(id);
         if (created) return this.create(created, true);
-        await this.write({ ...(await this.find(id)), started: true });
+        const record = await this.find(id);
+        if (!record.started) await this.write({ ...record, started: true }); // what goes on asks nothing of a full disk
       });
       return work(await this.held(id));
     });
@@ -161,6 +166,8 @@ export class Jobs {
     const { disk } = this.host;
     let record = (await this.record(id))!;
     const { facts } = await peekSnapshot(disk, id, STATE);
+    // A full disk may have refused the record what it has taken with a step.
+    record.decided ??= decidedIn(facts);
     return {
       stepsKept: Number(facts?.stepsDone ?? 0),
       get record() {
@@ -247,6 +254,12 @@ export class Jobs {
       );
     }
   }
+}
+
+/** What a job had decided when it kept a step; undefined before the first one. */
+function decidedIn(facts: Record<string, unknown> | undefined): Decided | undefined {
+  if (typeof facts?.prompt !== 'string') return undefined;
+  return { request: facts.request as ResolvedRequest, prompt: facts.prompt };
 }
 
 function unknownJob(id: string, what: string): ZoetropeError {

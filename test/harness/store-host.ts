@@ -132,7 +132,9 @@ export function fakeDisk(): FakeDisk {
       files.set(`${to} ${path}`, file);
     },
     async remove(folder) {
-      for (const key of files.keys()) if (key.startsWith(`${folder} `)) files.delete(key);
+      const keys = [...files.keys()].filter((key) => key.startsWith(`${folder} `));
+      if (keys.length === 0) throw new DOMException('', 'NotFoundError');
+      for (const key of keys) files.delete(key);
     },
     removeFile: async (folder, path) => void files.delete(`${folder} ${path}`),
     room: async () => ({ usedBytes: used(), quotaBytes: disk.quotaBytes }),

@@ -127,6 +127,40 @@ describe('a job', () => {
     await one.run('a', never, async (job) => expect(await job.load()).toEqual(state(2)));
   });
 
+  it('keeps what was decided with a step, where a full disk has refused it before', async () => {
+    const { one, two, disk } = tabs();
+    const full = (path: string) => {
+      if (path.startsWith('job')) throw new DOMException('full', 'QuotaExceededError');
+    };
+    const work = async (job: HeldJob) => {
+      disk.beforeWrite = full;
+      await expect(job.decide(decided('a'))).rejects.toThrow('full');
+      await job.save(state(1));
+    };
+    await one.run('a', never, work, newJob('a'));
+    expect((await two.list())[0]!.request).toMatchObject({ seed: 7 });
+    // The disk is as full as before, and takes no record.
+    await two.run('a', never, async ({ record, load }) => {
+      expect(record.decided).toEqual(decided('a'));
+      expect(await load()).toEqual(state(1));
+    });
+  });
+
+  it('is removed once, by whoever comes first', async () => {
+    const { one, two } = tabs();
+    let end: () => void = () => undefined;
+    const work = async (job: HeldJob) => {
+      await new Promise<void>((resolve) => (end = resolve));
+      await job.remove();
+    };
+    const running = one.run('a', never, work, newJob('a'));
+    await expect.poll(async () => (await two.list())[0]?.state).toBe('running');
+    const removed = one.remove('a');
+    end();
+    await Promise.all([running, removed]);
+    expect(await two.list()).toEqual([]);
+  });
+
   it('takes bounded room: of the interrupted ones the newest stay, and what is unreadable goes', async () => {
     const { one, disk } = tabs();
     for (let i = 0; i < KEPT_INTERRUPTED + 3; i++) await interrupt(one, `job-${i}`, 1);
