@@ -1,4 +1,4 @@
-import { countEvaluations } from './diffusion/cache';
+import { countEvaluations, resumableAfter } from './diffusion/cache';
 import { type DenoiseHost, denoise, finishedLatents, type StepReport } from './diffusion/denoise';
 import { previewFrames } from './diffusion/preview';
 import type { SamplerState } from './diffusion/sampler';
@@ -125,7 +125,9 @@ async function makeVideo(
 ): Promise<GeneratedVideo> {
   const { gpu, signal, checkpoint } = host;
   const { request: resolved, prompt } = checkpoint.decided ?? (await decide(request, host, report));
-  const plan = planFor(resolved, host);
+  const fresh = planFor(resolved, host);
+  const saved = await checkpoint.load();
+  const plan = saved ? planBehind(saved, resolved, fresh, host) : fresh;
   const acceleration = accelerationMessage(plan.evaluations);
   if (acceleration) report.log({ level: 'info', message: acceleration });
   host.model.arrange(plan.weights);
@@ -136,7 +138,6 @@ async function makeVideo(
   const costsBefore = host.model.streamCosts();
 
   const steps = plan.denoise.schedule.timesteps.length;
-  const saved = await checkpoint.load();
   if (saved) report.log({ level: 'info', message: `Going on behind step ${saved.stepsDone} of ${steps}.` });
   const sample = async () => {
     const prompts = plan.negativePrompt ? [prompt, resolved.negative_prompt] : [prompt];
@@ -227,6 +228,12 @@ export class Parts {
 /** How the request is carried out on the host's device. Throws `out-of-memory` where it does not fit. */
 function planFor(request: ResolvedRequest, { gpu, model, budgetBytes, pace }: Host): Plan {
   return planVideo(request, model.manifest, deviceBudget(gpu, budgetBytes, pace), model.networks);
+}
+
+/** The plan of a run that goes on: one that had no room for residuals kept steps behind which another would reuse them. */
+function planBehind({ stepsDone }: SamplerState, request: ResolvedRequest, plan: Plan, host: Host): Plan {
+  if (resumableAfter(plan.evaluations.steps, stepsDone - 1)) return plan;
+  return planFor({ ...request, acceleration: 'none' }, host);
 }
 
 /** Settles what the request leaves open, and the prompt, and keeps both. */

@@ -83,6 +83,9 @@ export async function denoise(
   const sessions = new DitSessions(config, host.ort);
   const steps = schedule.timesteps.length;
   requireState(from, steps, from.stepsDone === 0 ? ['sample'] : solver.state);
+  if (!resumableAfter(evaluations, from.stepsDone - 1)) {
+    throw new ZoetropeError('internal', `Step ${from.stepsDone + 1} reuses a residual that no step before it has kept.`);
+  }
   using scope = new Scope();
   try {
     const sampler = scope.own(new Sampler(gpu, solver, latentShape, from.latents));

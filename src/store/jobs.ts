@@ -164,10 +164,10 @@ export class Jobs {
 
   private async held(id: string): Promise<HeldJob> {
     const { disk } = this.host;
-    let record = (await this.record(id))!;
     const { facts } = await peekSnapshot(disk, id, STATE);
+    const known = decidedIn(facts);
     // A full disk may have refused the record what it has taken with a step.
-    record.decided ??= decidedIn(facts);
+    let record = { ...(known && { decided: known }), ...(await this.record(id))! };
     return {
       stepsKept: Number(facts?.stepsDone ?? 0),
       get record() {

@@ -176,4 +176,9 @@ describe('a run', () => {
     expect(mixed.blocks.slice(1)).toEqual([2, 0, 2]);
     expect(mixed.peakBytes - plain.peakBytes).toBe(residualBytes(CONFIG, PLAN, 2));
   });
+
+  it('does not begin with a step that reuses what nothing has kept', async () => {
+    const skip = { conditional: 'skip', unconditional: 'skip' } as const;
+    await expect(run([skip, skip, skip, skip])).rejects.toMatchObject({ code: 'internal' });
+  });
 });
