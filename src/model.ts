@@ -55,7 +55,7 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
   };
 
   const networkOptions = (load: LoadOptions, slots: number | null) =>
-    slots === null ? openOptions(load) : STREAM_OPTIONS;
+    slots === null ? openOptions(load) : LASTING_OPTIONS;
 
   /** A network of blocks, whole or streamed. */
   const blocks = async (
@@ -72,7 +72,8 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
       const options = { prefix, count, slots, except: [EMBEDDING], now, costs };
       const open = async () => (await import('./store/block-stream')).BlockStream.open(gpu, source, options);
       const stream = await (heirOf ? heirOf.handOver(source) : open());
-      if (name === 'high' || name === 'low') streaming = { stage: name, stream };
+      const expert = name === 'high' || name === 'low';
+      if (expert && !signal.aborted) streaming = { stage: name, stream };
       return { weights: stream as BlockWeights, [Symbol.dispose]: () => stream[Symbol.dispose]() };
     }
     const names = [...source.entries.keys()].filter((tensor) => tensor !== EMBEDDING);
@@ -106,7 +107,8 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
       const slots = slotsOf('text_encoder', count);
       return parts.get('text_encoder', networkOptions(load, slots), async (source) => ({
         ...(await blocks('text_encoder', count, slots, source, load.signal)),
-        source,
+        // Rows of the embedding table are read by every job, so none of them may cancel it.
+        source: verified.component('text_encoder', LASTING_OPTIONS),
       }));
     },
 
@@ -128,7 +130,7 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
           return { outer: weights.outer, block: (index) => weights.block(index), ...disposal };
         });
       } finally {
-        makeRoom(stage);
+        if (!load.signal.aborted) makeRoom(stage); // else another job may have begun
       }
     },
 
@@ -139,7 +141,7 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
         this.expert(stage, load).catch(() => undefined);
       } else if (streaming && streaming.stage !== stage && stepsBefore === 1) {
         streaming.next = stage;
-        streaming.stream.followWith(verified.component(stage, STREAM_OPTIONS));
+        streaming.stream.followWith(verified.component(stage, LASTING_OPTIONS));
       }
     },
 
@@ -174,8 +176,8 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
 /** Components and parts that take GPU memory. */
 const WEIGHTS: readonly (ComponentName | PartName)[] = ['text_encoder', 'high', 'low', 'vae', 'film', 'rife'];
 
-/** A stream reads on after its job, which must not be able to cancel what the next job reads; so it has no signal. */
-const STREAM_OPTIONS: OpenModelOptions = {};
+/** What reads on after its job, as a stream does: that must not be able to cancel what the next job reads, so it has no signal. */
+const LASTING_OPTIONS: OpenModelOptions = {};
 
 function openOptions({ signal, onProgress }: LoadOptions): OpenModelOptions {
   return { signal, onProgress: ({ doneBytes, totalBytes }) => onProgress(doneBytes, totalBytes) };

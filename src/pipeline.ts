@@ -3,7 +3,7 @@ import { type DenoiseHost, denoise, finishedLatents, type StepReport } from './d
 import { previewFrames } from './diffusion/preview';
 import type { SamplerState } from './diffusion/sampler';
 import type { Stage as Expert } from './diffusion/schedule';
-import { ZoetropeError } from './errors';
+import { unlessAborted, ZoetropeError } from './errors';
 import type { ExpansionEngine } from './expansion/engine';
 import type { Gpu } from './gpu/device';
 import type { HostModel, Ort } from './gpu/ort';
@@ -220,8 +220,12 @@ export class Parts {
   interpolator = (kind: 'film' | 'rife') => this.load((options) => this.host.model.interpolator(kind, options));
 
   private load<T>(part: (options: LoadOptions) => Promise<T>): Promise<T> {
-    const onProgress = (done: number, total: number) => this.meter.report('load', done, total);
-    return this.clock.time('loadMs', () => part({ signal: this.host.signal, onProgress }));
+    const { signal } = this.host;
+    const onProgress = (done: number, total: number) => {
+      if (!signal.aborted) this.meter.report('load', done, total);
+    };
+    // A server that does not answer keeps nobody who has cancelled.
+    return this.clock.time('loadMs', () => unlessAborted(part({ signal, onProgress }), signal));
   }
 }
 

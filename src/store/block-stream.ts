@@ -1,4 +1,4 @@
-import { ZoetropeError } from '../errors';
+import { unlessAborted, ZoetropeError } from '../errors';
 import type { Gpu } from '../gpu/device';
 import { Staging } from '../gpu/staging';
 import { type BlockWeights, Weights, type WeightView } from '../gpu/weights';
@@ -90,7 +90,8 @@ export class BlockStream implements BlockWeights, Disposable {
   async handOver(next: TensorSource): Promise<BlockStream> {
     const { gpu, options, slots, staging } = this;
     const { count } = options;
-    if (this.disposed) return BlockStream.open(gpu, next, options); // a run in between took its memory
+    // A run in between took its memory, or an attempt to hand it over has failed.
+    if (this.disposed || this.handedOver) return BlockStream.open(gpu, next, options);
     for (const slot of slots) slot.block = this.next && slot.block >= count ? slot.block - count : NOBODYS;
     this.outside[Symbol.dispose]();
     this.slots = [];
@@ -109,7 +110,7 @@ export class BlockStream implements BlockWeights, Disposable {
     this.costs.blocks++;
     if (slot.weights) this.costs.ready++;
     const began = now();
-    const weights = await slot.loading;
+    const weights = await unlessAborted(slot.loading, this.gpu.memory.signal);
     this.costs.stallMs += now() - began;
     // The next block goes into the slot that is furthest behind; the present one stays.
     for (let ahead = 1; ahead < Math.min(this.options.slots, count); ahead++) {

@@ -6,12 +6,19 @@ import type { OpenModelOptions, VerifiedComponent } from './verified';
 /** A component of the model, or an optional part beside it. */
 export type ResidentName = ComponentName | PartName;
 
+/** A component that is there, or on its way. */
+interface Loaded {
+  loading: Promise<unknown>;
+  /** What can cancel the load while it is under way. */
+  signal: AbortSignal | undefined;
+}
+
 /**
  * Keeps a model's components where they were put, each loaded when first asked for: the residency of a model that fits the
  * GPU whole. A load that fails or is cancelled is forgotten, and its buffers are freed by whoever made them.
  */
 export class Residency implements Disposable {
-  private readonly loaded = new Map<ResidentName, Promise<unknown>>();
+  private readonly loaded = new Map<ResidentName, Loaded>();
   private readonly owned = new Map<ResidentName, Disposable>();
   private disposed = false;
 
@@ -27,11 +34,22 @@ export class Residency implements Disposable {
     options: OpenModelOptions,
     make: (source: VerifiedComponent) => Promise<T>,
   ): Promise<T> {
-    const known = this.loaded.get(component) as Promise<T> | undefined;
-    if (known) return known;
-    const loading = this.load(component, options, make);
-    this.loaded.set(component, loading);
-    loading.catch(() => this.loaded.delete(component));
+    const known = this.loaded.get(component);
+    // One that a job has cancelled may be under way still, and will come to nothing.
+    if (known && !known.signal?.aborted) return known.loading as Promise<T>;
+    const entry: Loaded = { loading: Promise.resolve(), signal: options.signal };
+    const wanted = () => !this.disposed && this.loaded.get(component) === entry;
+    const loading = this.load(component, options, make, wanted);
+    entry.loading = loading;
+    this.loaded.set(component, entry);
+    loading.then(
+      () => {
+        entry.signal = undefined;
+      },
+      () => {
+        if (wanted()) this.loaded.delete(component);
+      },
+    );
     return loading;
   }
 
@@ -43,7 +61,7 @@ export class Residency implements Disposable {
     this.owned.clear();
   }
 
-  /** Frees a component that no job uses; the next {@link get} loads it again. */
+  /** Frees a component that no job uses, as soon as it is there; the next {@link get} loads it again. */
   release(component: ResidentName): void {
     this.owned.get(component)?.[Symbol.dispose]();
     this.owned.delete(component);
@@ -54,14 +72,15 @@ export class Residency implements Disposable {
     component: ResidentName,
     options: OpenModelOptions,
     make: (source: VerifiedComponent) => Promise<T>,
+    wanted: () => boolean,
   ): Promise<T> {
     const source = this.open(component, options);
     try {
       const made = await make(source);
       const disposable = isDisposable(made) ? made : undefined;
-      if (this.disposed) {
+      if (!wanted()) {
         disposable?.[Symbol.dispose]();
-        throw new ZoetropeError('internal', `The model was closed while its ${component} was loading.`);
+        throw new ZoetropeError('internal', `The ${component} was given up while it was loading.`);
       }
       if (disposable) this.owned.set(component, disposable);
       return made;

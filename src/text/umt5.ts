@@ -1,5 +1,5 @@
 import type { Umt5Config } from '../config';
-import { throwIfAborted, ZoetropeError } from '../errors';
+import { throwIfAborted, unlessAborted, ZoetropeError } from '../errors';
 import { decodeFloats, isFloatDtype } from '../floats';
 import type { Gpu } from '../gpu/device';
 import { Scope } from '../gpu/memory';
@@ -107,7 +107,8 @@ export async function encodeTexts(host: Umt5Host, prompts: readonly ArrayLike<nu
     const streams = [];
     for (const ids of prompts) {
       const shape = [ids.length, config.dModel];
-      const x = scope.own(gpu.memory.upload('text', 'float32', shape, await embeddingRows(host, ids)));
+      const rows = await unlessAborted(embeddingRows(host, ids), host.signal);
+      const x = scope.own(gpu.memory.upload('text', 'float32', shape, rows));
       const out = scope.own(gpu.memory.tensor('text after a layer', 'float32', shape));
       const table = bucketTable(ids.length);
       const buckets = scope.own(gpu.memory.upload('buckets', 'int32', [ids.length, ids.length], table));

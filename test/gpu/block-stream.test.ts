@@ -151,6 +151,39 @@ describe('BlockStream', () => {
     await expect.poll(() => [memory.liveBytes, memory.stagingBytes]).toEqual([before, 0]);
   });
 
+  it('opens the next network anew where handing over has failed before', async () => {
+    const { memory } = test.gpu;
+    const before = memory.liveBytes;
+    const stream = await open(2);
+    await stream.block(3);
+    const gone = { ...source, read: () => Promise.reject(new Error('the disk is gone')) };
+    stream.followWith(gone);
+    await expect(stream.handOver(gone)).rejects.toThrow('the disk is gone');
+    const next = await stream.handOver(source);
+    expect((await next.block(0)).tensor('modulation').shape).toEqual([1, 6, 256]);
+    for (const each of [stream, next]) each[Symbol.dispose]();
+    await expect.poll(() => [memory.liveBytes, memory.stagingBytes]).toEqual([before, 0]);
+  });
+
+  it('waits for no block once the job is cancelled, and has it for the next job', async () => {
+    let arrive: () => void = () => undefined;
+    const arrived = new Promise<void>((resolve) => (arrive = resolve));
+    const late: TensorSource = {
+      entries: source.entries,
+      async read(name) {
+        if (name.startsWith('blocks.')) await arrived;
+        return source.read(name);
+      },
+    };
+    using stream = await open(2, late);
+    const controller = new AbortController();
+    const cancelled = test.gpu.job(controller.signal, () => stream.block(0));
+    controller.abort();
+    await expect(cancelled).rejects.toMatchObject({ code: 'aborted' });
+    arrive();
+    expect((await stream.block(0)).tensor('modulation').shape).toEqual([1, 6, 256]);
+  });
+
   it('goes on with its own blocks when nothing follows after all', async () => {
     using stream = await open(2);
     using weights = await Weights.upload(test.gpu, source);

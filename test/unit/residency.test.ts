@@ -7,6 +7,8 @@ import { planDit } from '../../src/plan';
 import { passBuffers, sumBytes, textKeyBuffers } from '../../src/plan/buffers';
 import { heldBytes, weightBytes } from '../../src/plan/residency';
 import { NO_MEASURES } from '../../src/plan/transformer';
+import { Residency } from '../../src/store/residency';
+import type { VerifiedComponent } from '../../src/store/verified';
 
 const DIT: DitConfig = {
   dim: 256,
@@ -104,5 +106,60 @@ describe('bytes', () => {
     expect(keys([512, 512], 'kept').bytes).toBe(2 * 5 * 2 * 2 * 512 * 128 * 2);
     expect(keys([512, 512], 'each-block').bytes).toBe(2 * 2 * 2 * 512 * 128 * 2);
     expect(keys([11], 'kept')).toMatchObject({ count: 10, bytes: 5 * 2 * 2 * 12 * 128 * 2 });
+  });
+});
+
+describe('a component that is loading', () => {
+  /** Loads that end when told, and how many of what they made is there. */
+  function loads() {
+    const source = { release: () => undefined } as VerifiedComponent;
+    const parts = new Residency(() => source);
+    const ends: (() => void)[] = [];
+    let there = 0;
+    const get = (signal?: AbortSignal) =>
+      parts.get('high', { signal }, async () => {
+        await new Promise<void>((resolve) => ends.push(resolve));
+        there++;
+        return { number: ends.length, [Symbol.dispose]: () => void there-- };
+      });
+    return { parts, get, end: (index: number) => ends[index]!(), there: () => there };
+  }
+
+  it('for a job that was cancelled is not what the next job gets', async () => {
+    const { get, end, there } = loads();
+    const controller = new AbortController();
+    const first = get(controller.signal);
+    controller.abort();
+    const second = get();
+    end(0);
+    await expect(first).rejects.toMatchObject({ code: 'internal' });
+    end(1);
+    const { number } = await second;
+    expect((await get(new AbortController().signal)).number).toBe(number);
+    expect(there()).toBe(1);
+  });
+
+  it('is one, once it is there, whatever becomes of the job that asked first', async () => {
+    const { get, end } = loads();
+    const controller = new AbortController();
+    const loading = get(controller.signal);
+    end(0);
+    const made = await loading;
+    controller.abort();
+    expect(await get()).toBe(made);
+  });
+
+  it('goes as soon as it is there where it was released meanwhile', async () => {
+    const { parts, get, end, there } = loads();
+    const first = get();
+    parts.release('high');
+    const second = get();
+    end(1);
+    await second;
+    end(0);
+    await expect(first).rejects.toMatchObject({ code: 'internal' });
+    expect(there()).toBe(1);
+    parts[Symbol.dispose]();
+    expect(there()).toBe(0);
   });
 });

@@ -1,0 +1,122 @@
+import { resolve } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { diskFolder } from '../../src/cli/files';
+import { planEvaluations } from '../../src/diffusion/cache';
+import type { SamplerState } from '../../src/diffusion/sampler';
+import { schedule } from '../../src/diffusion/schedule';
+import { unipc } from '../../src/diffusion/unipc';
+import type { Folder } from '../../src/manifest';
+import { residentModel } from '../../src/model';
+import { generate, type Host, type Model } from '../../src/pipeline';
+import { type Request, resolveRequest } from '../../src/request';
+import { openModel, type VerifiedModel } from '../../src/store/verified';
+import { openTestGpu, type TestGpu } from '../harness/dawn';
+import { fakeCodec } from '../harness/fake-codec';
+import { smallSizes } from '../harness/small-sizes';
+
+/** The pipeline on a device that computes nothing: what it does, in which order, and what it leaves behind. */
+
+const AVAILABLE = { film: false, rife: false, promptExpansion: false, safetyChecker: false };
+const UNGUIDED = { guidance_scale: 1, guidance_scale_2: 1 };
+const STEPS = 12;
+const LATENTS = 16 * 5 * 2 * 2;
+
+let test: TestGpu;
+let verified: VerifiedModel;
+/** What reads of a file wait for, by its path. */
+const gates = new Map<string, () => Promise<void>>();
+
+/** The demo model's folder, behind the gates. */
+function gatedFolder(): Folder {
+  const folder = diskFolder(resolve(import.meta.dirname, '../../public/models/demo'));
+  return {
+    async open(path) {
+      const source = await folder.open(path);
+      const read = async (begin: number, end: number) => {
+        await gates.get(path)?.();
+        return source.read(begin, end);
+      };
+      return { sizeBytes: source.sizeBytes, read };
+    },
+  };
+}
+
+beforeAll(async () => {
+  test = await openTestGpu({}, 'null');
+  const opened = await openModel(gatedFolder());
+  verified = { ...opened, manifest: { ...opened.manifest, sizes: smallSizes(16) } };
+});
+afterAll(() => test?.close());
+
+/** Makes a video behind `saved`. */
+function run(model: Model, settings: Partial<Request>, change: Partial<Host> = {}, saved?: SamplerState) {
+  const request = { prompt: 'a', num_frames: 17, ...UNGUIDED, ...settings };
+  const none = async () => undefined;
+  const decided = { request: resolveRequest(request, AVAILABLE, () => 7), prompt: 'a' };
+  const host: Host = {
+    ...test,
+    model,
+    video: fakeCodec(),
+    available: AVAILABLE,
+    safety: [],
+    openPictures: () => Promise.reject(new Error('not asked for')),
+    expansion: [],
+    checkpoint: { decided, decide: none, load: async () => saved, save: none },
+    budgetBytes: Infinity,
+    now: () => performance.now(),
+    randomSeed: () => 7,
+    signal: new AbortController().signal,
+    ...change,
+  };
+  const report = { progress: () => undefined, preview: () => undefined, log: () => undefined };
+  return generate(request, { previews: false, rgb24: false }, host, report);
+}
+
+it('reuses no residual that an earlier run, which had no room for any, has not kept', async () => {
+  using model = residentModel(test.gpu, verified);
+  const { boundary, acceleration } = verified.manifest;
+  const table = schedule({ solver: 'unipc', steps: STEPS, shift: 5, boundary });
+  const { steps } = planEvaluations(table, UNGUIDED, 'regular', acceleration);
+  const skipped = [...steps.keys()].filter((index) => steps[index]!.conditional === 'skip');
+  const last = skipped.findLast((index) => !skipped.includes(index - 1))!; // few steps are left then
+  const latents = new Map(unipc.state.map((name) => [name, new Float32Array(LATENTS)]));
+  const behind = async (stepsDone: number) => {
+    const settings = { num_inference_steps: STEPS, acceleration: 'regular' } as const;
+    const { timings } = await run(model, settings, {}, { stepsDone, latents });
+    return timings.evaluations.skipped.conditional;
+  };
+  expect(await behind(last - 1)).toEqual(skipped);
+  expect(await behind(last)).toEqual([]); // the step that would have kept it is done
+});
+
+describe.each([
+  ['all', Infinity],
+  ['one network at a time', 12e6],
+  ['some blocks of an expert', 10e6],
+])('a job whose weights do not come, with room for %s', (_, budgetBytes) => {
+  it.each(['text_encoder', 'high', 'low', 'vae'] as const)(
+    'can be cancelled while %s loads, and the next one is not disturbed',
+    async (component) => {
+      const before = test.gpu.memory.liveBytes;
+      const settings = { num_inference_steps: 2 };
+      {
+        using model = residentModel(test.gpu, verified);
+        let open: () => void = () => undefined;
+        const gate = new Promise<void>((resolve) => (open = resolve));
+        const controller = new AbortController();
+        const asked = () => {
+          controller.abort();
+          return gate; // as a server that sends nothing
+        };
+        for (const { path } of verified.manifest.components[component]!) gates.set(path, asked);
+        const { signal } = controller;
+        await expect(run(model, settings, { budgetBytes, signal })).rejects.toMatchObject({ code: 'aborted' });
+        const next = run(model, settings, { budgetBytes });
+        gates.clear();
+        setTimeout(open, 20); // in the midst of the next job
+        expect((await next).frames).toBe(17);
+      }
+      await expect.poll(() => test.gpu.memory.liveBytes).toBe(before);
+    },
+  );
+});
