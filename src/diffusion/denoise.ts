@@ -84,7 +84,10 @@ export async function denoise(
   const steps = schedule.timesteps.length;
   requireState(from, steps, from.stepsDone === 0 ? ['sample'] : solver.state);
   if (!resumableAfter(evaluations, from.stepsDone - 1)) {
-    throw new ZoetropeError('internal', `Step ${from.stepsDone + 1} reuses a residual that no step before it has kept.`);
+    throw new ZoetropeError(
+      'internal',
+      `Step ${from.stepsDone + 1} reuses a residual that no step before it has kept.`,
+    );
   }
   using scope = new Scope();
   try {
