@@ -1,4 +1,5 @@
 import { ZoetropeError } from '../errors';
+import { floatBytes } from '../floats';
 import {
   type ByteSource,
   type FileSink,
@@ -10,7 +11,7 @@ import {
   type Piece,
   type ShardTensor,
 } from '../manifest';
-import type { Checkpoint, WeightComponent } from './weights';
+import type { Checkpoint, WeightComponent, Weights } from './weights';
 
 /**
  * What an import has done so far, kept in the target folder, so that one that was stopped or killed goes on where it was. Two
@@ -59,6 +60,25 @@ interface Written extends JournalState {
 
 /** Small tensors whose values stand for those of their component. */
 const SAMPLES = ['head.head.bias', 'patch_embedding.bias', 'encoder.final_layer_norm.weight', 'conv2.bias'];
+/**
+ * Matrices of a component whose first rows do so too, since a merged LoRA changes matrices alone. Spread over its blocks, and few: on
+ * a server each is a request.
+ */
+const SAMPLED_MATRICES = 16;
+/** Values of the largest block of GGUF's formats; a tensor that was reshaped for them may have several rows in one. */
+const LARGEST_BLOCK = 256;
+
+/** The matrices to sample, with the values to read of each: whole rows and whole blocks. */
+function sampledRows({ entries }: Pick<Weights, 'entries'>): [name: string, count: number][] {
+  const matrices = [...entries].flatMap(([name, { shape }]): [string, number][] => {
+    const [rows, length] = [shape[0]!, shape.slice(1).reduce((product, size) => product * size, 1)];
+    let read = 1;
+    while ((read * length) % LARGEST_BLOCK !== 0) read *= 2;
+    return rows > 1 && length > 1 ? [[name, Math.min(rows, read) * length]] : [];
+  });
+  const count = Math.min(SAMPLED_MATRICES, matrices.length);
+  return Array.from({ length: count }, (_, i) => matrices[Math.floor(((i + 0.5) * matrices.length) / count)]!);
+}
 
 /**
  * Tells one import from another: the sources' tensors, some of their values, and everything that decides about the bytes
@@ -77,7 +97,10 @@ export async function fingerprintOf({ weights, ...config }: Checkpoint, options:
       const count = source.entries.get(name)!.shape.reduce((product, size) => product * size, 1);
       return [...(await source.readFloats(name, 0, count))];
     });
-    parts.push(component, entries, await Promise.all(samples));
+    const rows = sampledRows(source).map(async ([name, count]) =>
+      hashPiece(floatBytes(await source.readFloats(name, 0, count))),
+    );
+    parts.push(component, entries, await Promise.all(samples), await Promise.all(rows));
   }
   return hashPiece(new TextEncoder().encode(JSON.stringify(parts)));
 }

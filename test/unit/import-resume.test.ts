@@ -122,11 +122,15 @@ describe('an import that is stopped', async () => {
     expect(await hashes(target)).toEqual(expected);
   });
 
-  it('is not continued with other weights', async () => {
+  it.each([
+    ['a bias', (name: string) => name === 'proj_out.bias'],
+    // As a merged LoRA does: no bias, norm or modulation shows it.
+    ['matrices alone', (name: string) => /\.(to_[qkv]|to_out\.0|proj|2)\.weight$/.test(name)],
+  ])('is not continued with other weights in %s', async (_, changed) => {
     const target = memoryFolder();
     await run(dying(target, 14)).catch(() => undefined);
     const tensors = checkpointTensors();
-    tensors.transformer.get('proj_out.bias')!.values[0]! ^= 1;
+    for (const [name, { values }] of tensors.transformer) if (changed(name)) values[0]! ^= 1;
     const files = checkpointFiles(tensors);
     await run(target, files);
     const other = memoryFolder();
