@@ -233,6 +233,9 @@ export interface Acceleration {
 /** Name of the manifest inside a model folder. */
 export const MANIFEST_FILE = 'zoetrope.json';
 
+/** Longest name or licence of a manifest, UTF-16 units; the shortest has one. */
+export const MAX_LABEL_LENGTH = 200;
+
 /** Contents of `zoetrope.json`: everything needed to plan, fetch, verify and run a model folder. */
 export interface Manifest {
   /** Version of this file's layout. */

@@ -1,8 +1,9 @@
-import { throwIfAborted } from '../errors';
+import { throwIfAborted, ZoetropeError } from '../errors';
 import {
   type Folder,
   type FolderSink,
   MANIFEST_FILE,
+  MAX_LABEL_LENGTH,
   type Manifest,
   type ManifestFile,
   manifestText,
@@ -57,6 +58,18 @@ export interface WriteModelOptions {
 export interface ImportOptions extends WriteModelOptions {
   /** The checkpoint, in the diffusers layout. */
   folder: Folder;
+}
+
+/** Refuses a name or licence that no manifest may hold, with `bad-request`: at the end of an import it would be found too late. */
+export function checkLabels(labels: { name?: string | undefined; license?: string | undefined }): void {
+  for (const what of ['name', 'license'] as const) {
+    const label = labels[what];
+    if (label === undefined || (label.length > 0 && label.length <= MAX_LABEL_LENGTH)) continue;
+    throw new ZoetropeError(
+      'bad-request',
+      `The ${what} has 1 to ${MAX_LABEL_LENGTH} characters, got ${label.length}. Give another ${what}.`,
+    );
+  }
 }
 
 /** Copies `tokenizer.json` into the model's folder. */
@@ -127,10 +140,11 @@ export function manifestOf(
 /**
  * Turns an opened checkpoint into a model folder: safetensors shards, `tokenizer.json`, and last `zoetrope.json`.
  * Memory stays at a few slices and two pieces beside the scales of one matrix. The same checkpoint and options give the
- * same bytes, in one go or in several.
+ * same bytes, in one go or in several. Throws `bad-request` for a name or licence that is too short or long, before anything is changed.
  */
 export async function writeModel(options: WriteModelOptions, checkpoint: Checkpoint): Promise<Manifest> {
   const { sink, quantization, signal } = options;
+  checkLabels(options);
   await sink.remove(MANIFEST_FILE);
   const folder = options.journal;
   const journal = folder && {

@@ -4,7 +4,7 @@ import { type ImportProgress, writeModel } from '../checkpoint/import';
 import { openCheckpoint, openComponents } from '../checkpoint/open';
 import { parseSizes } from '../checkpoint/variants';
 import { ZoetropeError } from '../errors';
-import { type ComponentImport, importComponents, PARTIAL_FILE, parseComponents } from '../import/components';
+import { type ComponentImport, importComponents, parseComponents, removePartial } from '../import/components';
 import type { ConvertPool } from '../import/threads';
 import type { ComponentName, Manifest, Quantization } from '../manifest';
 import { convertPool, type ThreadSources } from './convert-pool';
@@ -18,7 +18,7 @@ export interface ImportArguments extends SourceArguments {
   /** Folder of the model to write. */
   to: string;
   quant: Quantization;
-  /** Default: the last part of `to`. */
+  /** Default: that of the model in the folder, where `components` are added to one; else the last part of `to`. */
   name?: string;
   license?: string;
   /** JSON, see `parseSizes`. */
@@ -101,10 +101,9 @@ async function interruptible<T>(
 }
 
 /** What both kinds of import of a model are told. */
-function optionsOf({ to, quant, name, license, sizes }: ImportArguments) {
+function optionsOf({ quant, license, sizes }: ImportArguments) {
   return {
     quantization: quant,
-    name: name ?? basename(resolve(to)),
     ...(license === undefined ? {} : { license }),
     ...(sizes === undefined ? {} : { sizes: parseSizes(sizes) }),
     onProgress: progressLine(process.stderr),
@@ -124,9 +123,10 @@ export async function runImport(args: ImportArguments, script?: URL): Promise<Ma
   const manifest = await interruptible(sources, script, async (signal, start) => {
     const checkpoint = await openCheckpoint(await openSources(sources), signal);
     const { convert, ahead } = start() ?? {};
-    return writeModel({ ...options, sink: target, journal: target, convert, ahead, signal }, checkpoint);
+    const name = args.name ?? basename(resolve(to));
+    return writeModel({ ...options, name, sink: target, journal: target, convert, ahead, signal }, checkpoint);
   });
-  await target.remove(PARTIAL_FILE);
+  await removePartial(target);
   console.log(`${to}: ${manifest.name}, ${manifest.variant}, ${manifest.quantization}\n${modelSummary(manifest)}`);
   return manifest;
 }
@@ -143,7 +143,8 @@ export async function runImportComponents(
   const result = await interruptible({ ...sources, components: wanted }, script, async (signal, start) => {
     const opened = await openComponents(await openSources(sources), wanted, signal);
     const { convert, ahead } = start() ?? {};
-    return importComponents(opened, { ...options, folder: diskTarget(to), wanted, convert, ahead, signal });
+    const names = { name: args.name, defaultName: basename(resolve(to)) };
+    return importComponents(opened, { ...options, ...names, folder: diskTarget(to), wanted, convert, ahead, signal });
   });
   const { manifest, missing } = result;
   const head = manifest
@@ -174,7 +175,7 @@ export function importCommand(script?: URL): Command {
         parseComponents,
       ),
     )
-    .option('--name <name>', 'name for people (default: last part of --to)')
+    .option('--name <name>', 'name for people (default: last part of --to; with --components the one the folder has)')
     .option('--license <spdx>', 'SPDX identifier of the weights’ licence (default: "unknown")')
     .option('--sizes <json>', 'pixel sizes of all nine labels, for models that are not Wan’s own')
     .action(async (options: ImportArguments) => {

@@ -35,7 +35,7 @@ export interface Models {
    * @param settings default: 8 bits, the name of the first input, licence "unknown".
    * @returns the model's id, or the part's.
    *
-   * Throws `bad-checkpoint` and `unreadable-source` for the inputs, `storage-full` before the first byte or in the middle, `aborted`.
+   * Throws `bad-checkpoint` and `unreadable-source` for the inputs, `bad-request` for a name or licence not of 1 to 200 characters, `storage-full` before the first byte or in the middle, `aborted`.
    */
   import(inputs: Iterable<ImportInput>, settings?: Partial<ImportSettings>, options?: StoreOptions): Promise<string>;
   /** Imports that were stopped, by name. */

@@ -1,6 +1,7 @@
 import { writeComponents } from '../checkpoint/component-writer';
 import { checkParts } from '../checkpoint/diffusers';
 import {
+  checkLabels,
   copyTokenizer,
   type ManifestFacts,
   manifestOf,
@@ -22,12 +23,14 @@ import { MAX_MANIFEST_BYTES, parseManifest } from '../store/manifest-reader';
 export const COMPONENT_NAMES: readonly ComponentName[] = ['high', 'low', 'text_encoder', 'vae', 'tokenizer'];
 
 /** What a folder holds while components are missing; a model's `zoetrope.json` is there only when none is. */
-export const PARTIAL_FILE = 'zoetrope-partial.json';
+const PARTIAL_FILE = 'zoetrope-partial.json';
+/** The same while it is being written, since the cut of that must not forget the components that are there. */
+const PARTIAL_COPY = 'zoetrope-partial-new.json';
 
 /** Contents of {@link PARTIAL_FILE}: of a manifest what is known by now. */
 type Facts = Partial<Omit<ManifestFacts, 'components'>> &
   Pick<ManifestFacts, 'components' | 'quantization'> &
-  Partial<Pick<Manifest, 'license' | 'sizes'>>;
+  Partial<Pick<Manifest, 'name' | 'license' | 'sizes' | 'acceleration'>>;
 
 /** Names of components from a comma-separated list. Throws `bad-request` for other names. */
 export function parseComponents(list: string): ComponentName[] {
@@ -56,25 +59,38 @@ function missingOf({ components, boundary, dit, umt5, vae }: Facts): ComponentNa
   });
 }
 
-async function readFacts(folder: ResumableFolder, path: string): Promise<unknown> {
+async function readWhole(folder: ResumableFolder, path: string): Promise<Uint8Array | undefined> {
   const file = await openIfThere(folder, path);
-  if (!file || file.sizeBytes > MAX_MANIFEST_BYTES) return undefined;
-  const bytes = await file.read(0, file.sizeBytes);
-  if (path === MANIFEST_FILE) return parseManifest(bytes);
-  try {
-    return JSON.parse(new TextDecoder().decode(bytes));
-  } catch {
-    return undefined; // Its write was cut.
+  return file && file.sizeBytes <= MAX_MANIFEST_BYTES ? file.read(0, file.sizeBytes) : undefined;
+}
+
+/** What a folder without a manifest holds; undefined for nothing. */
+async function partialFacts(folder: ResumableFolder): Promise<Facts | undefined> {
+  for (const path of [PARTIAL_FILE, PARTIAL_COPY]) {
+    const bytes = await readWhole(folder, path);
+    try {
+      const facts = bytes && (JSON.parse(new TextDecoder().decode(bytes)) as Partial<Facts> | null);
+      if (typeof facts?.components === 'object' && facts.components !== null) return facts as Facts;
+    } catch {
+      // Its write was cut: the other one is whole.
+    }
   }
+  return undefined;
 }
 
 /** What the folder holds: a model, some components, or nothing. */
 async function existingFacts(folder: ResumableFolder): Promise<Facts | undefined> {
-  const model = (await readFacts(folder, MANIFEST_FILE)) as Manifest | undefined;
-  // The recommended shift is the checkpoint's own where it has one.
-  if (model) return { ...model, shift: Number(model.recommended.shift ?? 5) };
-  const facts = (await readFacts(folder, PARTIAL_FILE)) as Facts | undefined;
-  return typeof facts?.components === 'object' && facts.components !== null ? facts : undefined;
+  const bytes = await readWhole(folder, MANIFEST_FILE);
+  if (!bytes) return partialFacts(folder);
+  try {
+    const model = parseManifest(bytes);
+    // The recommended shift is the checkpoint's own where it has one.
+    return { ...model, shift: Number(model.recommended.shift ?? 5) };
+  } catch (error) {
+    const facts = await partialFacts(folder); // Removed after the manifest was written, so that write was cut.
+    if (facts) return facts;
+    throw error;
+  }
 }
 
 function refuse(message: string): never {
@@ -102,15 +118,20 @@ function kept(
       `The folder's ${experts.join()}-noise expert has other sizes than the new one; both must have the same. Give another folder.`,
     );
   }
-  return { ...existing, components };
+  // Measured ratios are of the very experts that they were measured with.
+  const replaced = wanted.some((name) => name === 'high' || name === 'low');
+  return { ...existing, ...(replaced && { acceleration: undefined }), components };
 }
 
 /** How components are imported. */
 export interface ComponentImportOptions
   extends Pick<
     WriteModelOptions,
-    'quantization' | 'name' | 'license' | 'sizes' | 'convert' | 'ahead' | 'onProgress' | 'signal'
+    'quantization' | 'license' | 'sizes' | 'convert' | 'ahead' | 'onProgress' | 'signal'
   > {
+  /** Name for people. Default: the one that the folder's model has or was told, else `defaultName`. */
+  name?: string | undefined;
+  defaultName: string;
   folder: ResumableFolder;
   wanted: readonly ComponentName[];
 }
@@ -125,12 +146,20 @@ export interface ComponentImport {
 }
 
 async function writeFacts(folder: ResumableFolder, facts: Facts): Promise<void> {
-  const file = await folder.create(PARTIAL_FILE);
-  try {
-    await file.write(0, new TextEncoder().encode(JSON.stringify(facts)));
-  } finally {
-    await file.close();
+  for (const path of [PARTIAL_COPY, PARTIAL_FILE]) {
+    const file = await folder.create(path);
+    try {
+      await file.write(0, new TextEncoder().encode(JSON.stringify(facts)));
+    } finally {
+      await file.close();
+    }
   }
+  await folder.remove(PARTIAL_COPY);
+}
+
+/** Removes what {@link importComponents} notes in a folder that is a model now. */
+export async function removePartial(folder: ResumableFolder): Promise<void> {
+  for (const path of [PARTIAL_FILE, PARTIAL_COPY]) await folder.remove(path);
 }
 
 /** Components in the order in which a whole import lists them, so that the same model has the same manifest. */
@@ -148,14 +177,19 @@ export async function importComponents(
   opened: OpenedComponents,
   options: ComponentImportOptions,
 ): Promise<ComponentImport> {
-  const { folder, wanted, quantization, signal } = options;
+  const { folder, wanted, quantization, defaultName, signal } = options;
   const existing = await existingFacts(folder);
   const base: Facts = existing ? kept(existing, opened, wanted, quantization) : { components: {}, quantization };
   const { weights, tokenizer, ...told } = opened;
   const known = Object.fromEntries(Object.entries(told).filter(([, value]) => value !== undefined));
   // What an earlier import was told and this one is not, stays.
-  const { license = base.license, sizes = base.sizes } = options;
-  const lasting = { ...(license !== undefined && { license }), ...(sizes && { sizes }) };
+  const { name = base.name, license = base.license, sizes = base.sizes } = options;
+  checkLabels({ name: name ?? defaultName, license });
+  const lasting = {
+    ...(name !== undefined && { name }),
+    ...(license !== undefined && { license }),
+    ...(sizes && { sizes }),
+  };
   const facts: Facts = { ...base, ...known, ...lasting, quantization };
   if (facts.dit && facts.umt5 && facts.vae) checkParts(facts.dit, facts.umt5, facts.vae);
   // Before the model is taken apart, so that a stopped import forgets none of the other components.
@@ -174,10 +208,13 @@ export async function importComponents(
   if (missing.length > 0) await writeFacts(folder, facts);
   else {
     const single = { boundary: facts.boundary ?? null, shift: facts.shift ?? 5 };
-    manifest = manifestOf({ ...(facts as ManifestFacts), ...single }, { name: options.name, ...lasting });
+    const all = { ...(facts as ManifestFacts), ...single };
+    const { components, ...rest } = manifestOf(all, { name: defaultName, ...lasting });
+    const { acceleration = rest.acceleration } = base;
+    manifest = { ...rest, ...(acceleration && { acceleration }), components };
     parseManifest(new TextEncoder().encode(JSON.stringify(manifest)));
     await writeManifest(folder, manifest);
-    await folder.remove(PARTIAL_FILE);
+    await removePartial(folder);
   }
   await journal.remove();
   return { components: facts.components, missing, manifest };

@@ -1,4 +1,4 @@
-import { writeModel } from '../checkpoint/import';
+import { checkLabels, writeModel } from '../checkpoint/import';
 import { fingerprintOf, notedBytes } from '../checkpoint/journal';
 import { openCheckpoint } from '../checkpoint/open';
 import type { ImportSource } from '../checkpoint/sources';
@@ -76,7 +76,7 @@ function stopped(cause: unknown): ZoetropeError {
  * Imports a checkpoint into the store, or continues to, and gives the model's id. The same sources and settings are the same import: it goes
  * on where it stopped, gives at once what it has already made, and waits where another tab does it.
  *
- * Throws `bad-checkpoint` and `unreadable-source` for the sources, `storage-full` before the first byte when the model may not fit and
+ * Throws `bad-checkpoint` and `unreadable-source` for the sources, `bad-request` for a name or licence, `storage-full` before the first byte when the model may not fit and
  * when the disk is full after all, `aborted` at the signal. What is there after either stays.
  */
 export async function importModel(
@@ -85,6 +85,7 @@ export async function importModel(
   options: ModelImportOptions,
 ): Promise<string> {
   const { settings, signal, onProgress } = options;
+  checkLabels(settings);
   try {
     const checkpoint = await openCheckpoint(sources, signal);
     const fingerprint = await fingerprintOf(checkpoint, settings);

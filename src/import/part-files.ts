@@ -1,4 +1,5 @@
 import { importFilm, isFilm } from '../checkpoint/film';
+import { checkLabels } from '../checkpoint/import';
 import { importRife } from '../checkpoint/rife';
 import { importRifeTorch, isRife } from '../checkpoint/rife-torch';
 import { openIfThere, readHeader } from '../checkpoint/safetensors';
@@ -42,7 +43,7 @@ async function weightsOf(path: string, sources: readonly ImportSource[]): Promis
 }
 
 /**
- * Writes the folder of an optional part. Throws `bad-checkpoint`, `unreadable-source` or `aborted`.
+ * Writes the folder of an optional part. Throws `bad-checkpoint`, `unreadable-source`, `aborted`, or `bad-request` for the licence.
  * @param options.license SPDX identifier of the weights' licence; default "unknown".
  */
 export function writePart(
@@ -50,6 +51,7 @@ export function writePart(
   options: { sink: FolderSink; license?: string | undefined; signal?: AbortSignal | undefined },
 ): Promise<PartManifest> {
   const { sink, license, signal } = options;
+  checkLabels({ license });
   const rest = { sink, signal, ...(license === undefined ? {} : { license }) };
   if ('param' in files) return importRife({ param: files.param, bin: files.bin, ...rest });
   const what = files.path.replace(/^.*[\\/]/, '');

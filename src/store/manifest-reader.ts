@@ -8,6 +8,7 @@ import {
   checkTensors,
   componentShapes,
   MANIFEST_FILE,
+  MAX_LABEL_LENGTH,
   MAX_PIECE_BYTES,
   type Manifest,
   type ManifestFile,
@@ -30,7 +31,7 @@ const MAX_SIDE = 4096;
 
 const count = (max: number) => z.int().check(z.minimum(1), z.maximum(max));
 const width = count(MAX_WIDTH);
-const text = z.string().check(z.minLength(1), z.maxLength(200));
+const text = z.string().check(z.minLength(1), z.maxLength(MAX_LABEL_LENGTH));
 const byteCount = z.int().check(z.minimum(0));
 const side = z.int().check(z.minimum(SIZE_MULTIPLE), z.maximum(MAX_SIDE), z.multipleOf(SIZE_MULTIPLE));
 const size = z.tuple([side, side]);

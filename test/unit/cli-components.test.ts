@@ -2,9 +2,15 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { diskFolder } from '../../src/cli/files';
+import type { ResumableFolder } from '../../src/checkpoint/journal';
+import { openComponents } from '../../src/checkpoint/open';
+import { withAcceleration } from '../../src/cli/calibrate';
+import { diskFolder, diskTarget } from '../../src/cli/files';
 import { importCommand } from '../../src/cli/import';
+import { ZoetropeError } from '../../src/errors';
+import { COMPONENT_NAMES, importComponents } from '../../src/import/components';
 import { hashPiece } from '../../src/manifest';
+import { parseManifest } from '../../src/store/manifest-reader';
 import { openModel } from '../../src/store/verified';
 import { checkpointFiles, replaceJson } from '../harness/checkpoint';
 
@@ -35,7 +41,8 @@ async function run(...args: string[]): Promise<string> {
   const command = importCommand()
     .exitOverride()
     .configureOutput({ writeErr: () => undefined });
-  await command.parseAsync([...args, ...quant, '--name', 'm'], { from: 'user' });
+  const name = args.includes('--unnamed') || args.includes('--name') ? [] : ['--name', 'm'];
+  await command.parseAsync([...args.filter((arg) => arg !== '--unnamed'), ...quant, ...name], { from: 'user' });
   return log.mock.calls.flat().join('\n');
 }
 
@@ -75,6 +82,49 @@ describe('zoetrope import --components', { timeout: 30_000 }, () => {
     expect(await contents('model')).toEqual(before);
   });
 
+  it('leave the name, and what was measured of experts that stay', async () => {
+    await run('--from', at('from'), '--to', at('model'));
+    const path = at('model/zoetrope.json');
+    const ratios = { sigmas: [0.9, 0.5], conditional: [1, 0.9], unconditional: [1, 0.8] };
+    const acceleration = { threshold: 0.1, maxSkips: 1, retention: 0.2, high: ratios, low: ratios };
+    const measured = withAcceleration(parseManifest(await readFile(path)), acceleration);
+    await writeFile(path, measured);
+    await run('--from', at('from'), '--to', at('model'), '--components', 'vae', '--unnamed');
+    expect(await readFile(path, 'utf8')).toBe(measured);
+    await run('--from', at('from'), '--to', at('model'), '--components', 'high', '--name', 'new');
+    expect(parseManifest(await readFile(path)).acceleration).toBeUndefined();
+    expect(parseManifest(await readFile(path)).name).toBe('new');
+  });
+
+  it('are not forgotten when the disk is full while the folder is noted', async () => {
+    await run('--from', at('from'), '--to', at('whole'));
+    const wanted = COMPONENT_NAMES.filter((name) => name !== 'vae');
+    await run('--from', at('from'), '--to', at('model'), '--components', wanted.join());
+    const before = await contents('model');
+    const note = await readFile(at('model/zoetrope-partial.json'));
+    for (const cut of ['zoetrope-partial.json', 'zoetrope-partial-new.json', 'zoetrope.json']) {
+      const target = diskTarget(at('model'));
+      const full: ResumableFolder = {
+        ...target,
+        create: async (path) => {
+          const file = await target.create(path);
+          if (path !== cut) return file;
+          const write = () => Promise.reject(new ZoetropeError('unreadable-source', 'No space left on the device.'));
+          return { write, close: () => file.close() };
+        },
+      };
+      const opened = await openComponents([{ path: 'from', folder: diskFolder(at('from')) }], ['vae']);
+      const options = { folder: full, wanted: ['vae'] as const, quantization: 'q4' as const, defaultName: 'm' };
+      await expect(importComponents(opened, options)).rejects.toMatchObject({ code: 'unreadable-source' });
+      await run('--from', at('from'), '--to', at('model'), '--components', 'vae');
+      expect(await contents('model')).toEqual(await contents('whole'));
+      await rm(at('model/zoetrope.json'));
+      await writeFile(at('model/zoetrope-partial.json'), note);
+      await rm(at('model/vae.safetensors'));
+      expect(await contents('model')).toEqual(before);
+    }
+  });
+
   it('of a model that is taken apart are not lost when the sources fail', async () => {
     await run('--from', at('from'), '--to', at('model'));
     const before = await contents('model');
@@ -95,6 +145,9 @@ describe('zoetrope import --components', { timeout: 30_000 }, () => {
   it.each([
     [['--components', 'high,unet'], 'bad-request', '"unet"'],
     [['--components', ''], 'bad-request', 'got ""'],
+    [['--components', 'vae', '--name', ''], 'bad-request', 'The name has 1 to 200 characters, got 0'],
+    [['--name', 'x'.repeat(201)], 'bad-request', 'got 201'],
+    [['--license', ''], 'bad-request', 'The license has 1 to 200'],
   ])('%j is refused', async (args, code, text) => {
     const failure = await run('--from', at('from'), '--to', at('to'), ...args).catch((error: unknown) => error);
     expect(failure).toMatchObject({ code, message: expect.stringContaining(text) });
