@@ -1,3 +1,4 @@
+import type { Stats } from 'node:fs';
 import { mkdir, open, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ResumableFolder } from '../checkpoint/journal';
@@ -10,10 +11,16 @@ function unreadable(path: string, error: unknown): ZoetropeError {
 
 /** A file on disk. It is opened for each read, so nothing has to be closed and a long import holds no handles. */
 class DiskFile implements ByteSource {
+  readonly sizeBytes: number;
+
+  /** @param opened the file as it was opened, where another version of it is refused. */
   constructor(
     private readonly path: string,
-    readonly sizeBytes: number,
-  ) {}
+    { size }: Stats,
+    private readonly opened: Stats | undefined,
+  ) {
+    this.sizeBytes = size;
+  }
 
   async read(begin: number, end: number): Promise<Uint8Array> {
     const bytes = new Uint8Array(end - begin);
@@ -21,6 +28,7 @@ class DiskFile implements ByteSource {
     try {
       const file = await open(this.path, 'r');
       try {
+        if (this.opened) this.#refuseChange(this.opened, await file.stat());
         while (filled < bytes.length) {
           const { bytesRead } = await file.read(bytes, filled, bytes.length - filled, begin + filled);
           if (bytesRead === 0) break;
@@ -30,7 +38,7 @@ class DiskFile implements ByteSource {
         await file.close();
       }
     } catch (error) {
-      throw unreadable(this.path, error);
+      throw error instanceof ZoetropeError ? error : unreadable(this.path, error);
     }
     if (filled < bytes.length) {
       throw new ZoetropeError(
@@ -40,24 +48,29 @@ class DiskFile implements ByteSource {
     }
     return bytes;
   }
+
+  #refuseChange(opened: Stats, now: Stats): void {
+    if (now.size === opened.size && now.mtimeMs === opened.mtimeMs) return;
+    throw new ZoetropeError('unreadable-source', `${this.path} was changed while it was read. Start again.`);
+  }
 }
 
-/** A folder on disk, for reading. */
-export function diskFolder(root: string): Folder {
+/**
+ * A folder on disk, for reading.
+ * @param options.unchanged refuse a file that is changed or replaced between two reads: for files that no hash vouches for. Default false.
+ */
+export function diskFolder(root: string, { unchanged = false } = {}): Folder {
   return {
     async open(path) {
       const full = join(root, path);
-      let isFile = false;
-      let sizeBytes = 0;
+      let status: Stats;
       try {
-        const status = await stat(full);
-        isFile = status.isFile();
-        sizeBytes = status.size;
+        status = await stat(full);
       } catch (error) {
         throw unreadable(full, error);
       }
-      if (!isFile) throw new ZoetropeError('unreadable-source', `${full} is not a file.`);
-      return new DiskFile(full, sizeBytes);
+      if (!status.isFile()) throw new ZoetropeError('unreadable-source', `${full} is not a file.`);
+      return new DiskFile(full, status, unchanged ? status : undefined);
     },
   };
 }
@@ -78,7 +91,8 @@ async function openSink(full: string, flags: 'w' | 'r+'): Promise<FileSink> {
           throw unreadable(full, error);
         }
       },
-      close: () => file.close(),
+      // Some file systems tell only now that there was no room.
+      close: () => file.close().catch((error) => Promise.reject(unreadable(full, error))),
     };
   } catch (error) {
     throw unreadable(full, error);
@@ -90,7 +104,12 @@ export function diskSink(root: string): FolderSink {
   return {
     create: (path) => openSink(join(root, path), 'w'),
     async remove(path) {
-      await rm(join(root, path), { force: true });
+      const full = join(root, path);
+      try {
+        await rm(full, { force: true });
+      } catch (error) {
+        throw unreadable(full, error);
+      }
     },
   };
 }

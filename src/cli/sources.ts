@@ -13,26 +13,27 @@ export interface SourceArguments {
   low?: string | undefined;
 }
 
+/** A checkpoint has no hashes, so half of one file and half of another must not become a model. */
+const UNCHANGED = { unchanged: true };
+
 async function folderSource(path: string): Promise<ImportSource[]> {
-  const names = await readdir(path);
-  const files = looseWeights(names);
-  if (files.length === 0) return [{ path, folder: diskFolder(path) }];
+  const files = looseWeights(await readdir(path));
+  if (files.length === 0) return [{ path, folder: diskFolder(path, UNCHANGED) }];
   return Promise.all(files.map((name) => fileSource(join(path, name))));
 }
 
 async function fileSource(path: string): Promise<ImportSource> {
-  return { path, file: await diskFolder(dirname(path)).open(basename(path)) };
+  return { path, file: await diskFolder(dirname(path), UNCHANGED).open(basename(path)) };
 }
 
 async function sourcesAt(path: string): Promise<ImportSource[]> {
   if (isUrl(path)) return [await urlSource(path)];
-  let isFolder: boolean;
   try {
-    isFolder = (await stat(path)).isDirectory();
+    return (await stat(path)).isDirectory() ? await folderSource(path) : [await fileSource(path)];
   } catch (error) {
+    if (error instanceof ZoetropeError) throw error;
     throw new ZoetropeError('unreadable-source', `${path} cannot be read: ${messageOf(error)}.`, { cause: error });
   }
-  return isFolder ? folderSource(path) : [await fileSource(path)];
 }
 
 /** Opens the sources. Throws `unreadable-source` for what is not there. */

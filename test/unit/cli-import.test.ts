@@ -1,9 +1,10 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { diskFolder, diskSink } from '../../src/cli/files';
 import { importCommand } from '../../src/cli/import';
+import { openSources } from '../../src/cli/sources';
 import { openModel } from '../../src/store/verified';
 import { checkpointFiles } from '../harness/checkpoint';
 
@@ -79,6 +80,26 @@ describe('files on disk', () => {
     await expect(file.read(0, 1)).rejects.toMatchObject({ code: 'unreadable-source' });
     await expect(diskFolder(folder).open('a')).rejects.toMatchObject({ code: 'unreadable-source' });
     await expect(diskFolder(dirname(folder)).open(folder.split('/').pop()!)).rejects.toThrow('not a file');
+  });
+
+  it('as sources are refused when they are replaced between two reads, even by one as long', async () => {
+    await writeFile(join(folder, 'a.model'), Uint8Array.of(1, 2, 3, 4));
+    const [source] = await openSources({ from: [join(folder, 'a.model')] });
+    expect(await source!.file!.read(0, 2)).toEqual(Uint8Array.of(1, 2));
+    await writeFile(join(folder, 'new'), Uint8Array.of(5, 6, 7, 8));
+    await utimes(join(folder, 'new'), 1, 2);
+    await rename(join(folder, 'new'), join(folder, 'a.model'));
+    await expect(source!.file!.read(2, 4)).rejects.toMatchObject({
+      code: 'unreadable-source',
+      message: expect.stringContaining('was changed while it was read'),
+    });
+  });
+
+  it('fail typed when they cannot be removed', async () => {
+    await writeFile(join(folder, 'file'), '');
+    await mkdir(join(folder, 'd'));
+    await expect(diskSink(join(folder, 'file')).remove('a')).rejects.toMatchObject({ code: 'unreadable-source' });
+    await expect(diskSink(folder).remove('d')).rejects.toMatchObject({ code: 'unreadable-source' });
   });
 
   it('are written at positions in any order, replacing what was there', async () => {
