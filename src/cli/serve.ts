@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import { Command } from 'commander';
 import { ZoetropeError } from '../errors';
@@ -15,11 +16,17 @@ export interface ServeArguments {
   host: string;
 }
 
-/** The page at `/` and models below `/models/`; a single model goes by the name of its folder. `model` is its URL, relative. */
+/**
+ * The page at `/` and models below `/models/`; a single model goes by the name of its folder. `model` is its URL, relative. Throws
+ * `unreadable-source` where there is no such folder.
+ */
 export function servedFolders(folder: string | undefined): { folders: Record<string, string>; model?: string } {
+  const models = folder === undefined ? undefined : resolve(folder);
+  if (models !== undefined && !statSync(models, { throwIfNoEntry: false })?.isDirectory()) {
+    throw new ZoetropeError('unreadable-source', `${models} is no folder. Name a model folder, or a folder of them.`);
+  }
   const folders = { '/': pageFolder(), '/models/': modelsFolder() };
-  if (folder === undefined) return { folders };
-  const models = resolve(folder);
+  if (models === undefined) return { folders };
   if (!isModelFolder(models)) return { folders: { ...folders, '/models/': models } };
   const model = `models/${encodeURIComponent(basename(models))}/`;
   return { folders: { ...folders, [`/models/${basename(models)}/`]: models }, model };
@@ -34,8 +41,13 @@ export async function runServe({ folder, port, host }: ServeArguments): Promise<
 }
 
 async function listen(options: ServerOptions, port: number | undefined): Promise<StaticServer> {
-  if (port !== undefined) return startServer({ ...options, port });
-  return startServer({ ...options, port: DEFAULT_PORT }).catch(() => startServer(options));
+  try {
+    return await startServer({ ...options, port: port ?? DEFAULT_PORT });
+  } catch (error) {
+    const taken = ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code === 'EADDRINUSE';
+    if (port !== undefined || !taken) throw error;
+    return startServer(options);
+  }
 }
 
 /** The `serve` command. It runs until it is interrupted. */

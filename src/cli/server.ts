@@ -121,9 +121,14 @@ function locate(folders: ServerOptions['folders'], path: string): string | undef
   return join(folder, name === '' || name.endsWith('/') ? `${name}index.html` : name);
 }
 
+/** Undefined also for names that the disk refuses, such as long ones, and for links that lead nowhere. */
 function fileStats(file: string): Stats | undefined {
-  const stats = statSync(file, { throwIfNoEntry: false });
-  return stats?.isFile() ? stats : undefined;
+  try {
+    const stats = statSync(file);
+    return stats.isFile() ? stats : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 async function send(request: IncomingMessage, response: ServerResponse, file: string, stats: Stats): Promise<void> {
@@ -137,7 +142,7 @@ async function send(request: IncomingMessage, response: ServerResponse, file: st
   if (request.headers['if-modified-since'] === modified && request.headers.range === undefined) {
     return end(response, 304);
   }
-  const range = byteRange(request.headers.range, stats.size);
+  const range = byteRange(rangeHeader(request, modified), stats.size);
   if (range === 'unsatisfiable') {
     response.setHeader('Content-Range', `bytes */${stats.size}`);
     return end(response, 416, 'The range lies outside the file.');
@@ -155,6 +160,15 @@ async function send(request: IncomingMessage, response: ServerResponse, file: st
   } catch (error) {
     if (!response.destroyed) throw error; // The client went away, as it may.
   }
+}
+
+/**
+ * The `Range` header where it counts: for GET alone, and with an `If-Range` only while the file is that version (RFC 9110, sections 14.2
+ * and 13.1.5). Else the whole file is the answer.
+ */
+function rangeHeader({ method, headers }: IncomingMessage, modified: string): string | undefined {
+  const condition = headers['if-range'];
+  return method === 'GET' && (condition === undefined || condition === modified) ? headers.range : undefined;
 }
 
 /**

@@ -2,7 +2,9 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import * as installation from '../../src/cli/installation';
+import { runServe, servedFolders } from '../../src/cli/serve';
 import { byteRange, requestPath, type StaticServer, startServer } from '../../src/cli/server';
 
 describe('byteRange', () => {
@@ -118,6 +120,24 @@ describe('startServer', () => {
     expect(response.headers.get('content-range')).toBe('bytes */10');
   });
 
+  it.each<[string, (modified: string) => RequestInit, number]>([
+    ['HEAD, for which there are no ranges', () => ({ method: 'HEAD' }), 200],
+    ['another version', () => ({ headers: { 'If-Range': new Date(0).toUTCString() } }), 200],
+    ['an ETag, which it has none of', () => ({ headers: { 'If-Range': '"1"' } }), 200],
+    ['this version', (modified) => ({ headers: { 'If-Range': modified } }), 206],
+  ])('asked for a range of %s', async (_, init, status) => {
+    const modified = (await get('/code.wasm')).headers.get('last-modified')!;
+    const { headers, ...rest } = init(modified);
+    const response = await get('/code.wasm', { ...rest, headers: { ...headers, Range: 'bytes=2-4' } });
+    expect([response.status, response.headers.get('content-length')]).toEqual([status, status === 206 ? '3' : '10']);
+  });
+
+  it('finds nothing by a name that the disk refuses, and does not tell where it looked', async () => {
+    const response = await get(`/${'a'.repeat(300)}`);
+    expect(response.status).toBe(404);
+    expect(await response.text()).not.toContain(folder);
+  });
+
   it('gives an empty file', async () => {
     const response = await get('/empty.bin');
     expect([response.status, response.headers.get('content-length'), await response.text()]).toEqual([200, '0', '']);
@@ -190,5 +210,18 @@ describe('startServer', () => {
       code: 'unreadable-source',
       message: expect.stringContaining(`port ${port}`),
     });
+  });
+});
+
+describe('zoetrope serve', () => {
+  it('refuses a folder that is none', () => {
+    expect(() => servedFolders(join(tmpdir(), 'zoetrope-none'))).toThrow('is no folder');
+    expect(() => servedFolders(import.meta.filename)).toThrow('is no folder');
+  });
+
+  it('takes another port where its own is taken, and not where the address is wrong', async () => {
+    vi.spyOn(installation, 'pageFolder').mockReturnValue(tmpdir());
+    // An address of documentation (RFC 5737), which no machine has.
+    await expect(runServe({ host: '203.0.113.1' })).rejects.toThrow('port 8080');
   });
 });
