@@ -48,6 +48,11 @@ export function chunksOf(
   };
 }
 
+/** Lets an answer's body go. It may have broken off already, which matters to nobody then. */
+export async function discard({ body }: Response): Promise<void> {
+  await body?.cancel().catch(() => undefined);
+}
+
 /** Fills a buffer from a stream. Gives the bytes that came; rejects with whatever the stream fails with. A longer stream is cancelled. */
 export async function fillFrom(
   stream: ReadableStream<Uint8Array>,

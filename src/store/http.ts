@@ -1,6 +1,6 @@
 import { messageOf, ZoetropeError } from '../errors';
 import { type ByteSource, checkPath, type Folder } from '../manifest';
-import { chunksOf, fillFrom, Shuttle } from './chunks';
+import { chunksOf, discard, fillFrom, Shuttle } from './chunks';
 
 /** Largest file that is kept whole when its server does not answer ranges. */
 const MAX_WHOLE_BYTES = 64 * 1024 * 1024;
@@ -62,7 +62,7 @@ class RangedFile implements ByteSource {
     private readonly url: string,
     readonly sizeBytes: number,
     /** See {@link versionOf}; undefined where any will do. */
-    private readonly version: string | undefined,
+    private readonly version: Version | undefined,
   ) {}
 
   async read(begin: number, end: number): Promise<Uint8Array> {
@@ -75,15 +75,17 @@ class RangedFile implements ByteSource {
     const end = begin + buffer.length;
     if (begin === end) return;
     const response = await this.request(`bytes=${begin}-${end - 1}`);
-    const version = this.version === undefined ? undefined : versionOf(response);
-    if (version !== undefined && version !== this.version) {
-      await response.body?.cancel();
-      throw unreadable(this.url, `was replaced while it was read (${this.version}, now ${version}). Start again.`);
+    const now = versionOf(response);
+    const told = this.version?.findIndex((was, i) => was !== null && now[i] !== null) ?? -1;
+    if (told >= 0 && this.version![told] !== now[told]) {
+      await discard(response);
+      const versions = `${this.version![told]}, now ${now[told]}`;
+      throw unreadable(this.url, `was replaced while it was read (${versions}). Start again.`);
     }
     if (response.status === 206) {
       const range = parseContentRange(response.headers.get('Content-Range'));
       if (range && (range.begin !== begin || range.end !== end || range.total !== this.sizeBytes)) {
-        await response.body?.cancel();
+        await discard(response);
         throw unreadable(
           this.url,
           `answered bytes ${range.begin} to ${range.end} of ${range.total}; ${begin} to ${end} of ${this.sizeBytes} were asked for. If the file has changed, load the model again.`,
@@ -115,9 +117,12 @@ class RangedFile implements ByteSource {
   }
 }
 
-/** What tells one version of a file from another: its ETag, else its date; undefined where the server shows neither. */
-function versionOf({ headers }: Response): string | undefined {
-  return headers.get('ETag') ?? headers.get('Last-Modified') ?? undefined;
+/** What tells one version of a file from another: its ETag, else its date, each null where an answer does not show it. */
+type Version = readonly (string | null)[];
+
+function versionOf({ headers }: Response): Version {
+  // A server that packs, or a cache, may call the same bytes by a weak name.
+  return [headers.get('ETag')?.replace(/^W\//, '') ?? null, headers.get('Last-Modified')];
 }
 
 /** Sends a GET and refuses every status that holds no bytes of the file. */
@@ -130,7 +135,7 @@ async function get(fetch: Fetch, url: string, range: string, signal: AbortSignal
     throw unreadable(url, `cannot be reached: ${messageOf(error)}.`, error);
   }
   if (response.status === 200 || response.status === 206 || response.status === 416) return response;
-  await response.body?.cancel();
+  await discard(response);
   const hint = response.status === 404 ? ' Check the address of the model folder.' : '';
   throw unreadable(url, `answered ${response.status} ${response.statusText}.${hint}`);
 }
@@ -140,7 +145,7 @@ async function openUrl(url: string, options: HttpOptions): Promise<ByteSource> {
   const request = (range: string) => get(fetch, url, range, signal);
   const response = await request('bytes=0-0');
   if (response.status === 206) {
-    await response.body?.cancel();
+    await discard(response);
     const range = parseContentRange(response.headers.get('Content-Range'));
     if (!range) {
       // Across origins the header shows only if the server exposes it.
@@ -150,12 +155,12 @@ async function openUrl(url: string, options: HttpOptions): Promise<ByteSource> {
   }
   if (response.status === 416) {
     // Only an empty file has no byte 0.
-    await response.body?.cancel();
+    await discard(response);
     return { sizeBytes: 0, read: async () => new Uint8Array(0) };
   }
   const stated = Number(response.headers.get('Content-Length') ?? 0);
   if (stated > MAX_WHOLE_BYTES) {
-    await response.body?.cancel();
+    await discard(response);
     throw unreadable(
       url,
       `has ${stated} bytes and its server does not answer Range requests, which files above ${MAX_WHOLE_BYTES} bytes need.`,

@@ -1,6 +1,6 @@
 import { messageOf, ZoetropeError } from '../errors';
 import { MANIFEST_FILE } from '../manifest';
-import { chunksOf, Shuttle } from './chunks';
+import { chunksOf, discard, Shuttle } from './chunks';
 import { type Fetch, parseContentRange } from './http';
 import { isTransient, LONGEST_RETRY_AFTER_MS, retryAfterMs } from './retry';
 
@@ -170,11 +170,11 @@ export async function request(
       return { kind: head.kind, etag: response.headers.get('ETag'), body: openBody(response, watch, shuttle) };
     }
     watch.end();
-    await response.body?.cancel();
+    await discard(response);
     return head;
   } catch (error) {
     watch.end();
-    await response.body?.cancel();
+    await discard(response);
     throw error;
   }
 }

@@ -59,6 +59,36 @@ describe('a server with Range', () => {
     },
   );
 
+  it('may show its ETag now and then, and weak or strong', async () => {
+    const shown = [['"1"'], [null, 'Mon'], ['W/"1"', 'Tue'], ['"1"', 'Wed'], ['"2"', 'Mon']];
+    const { fetch } = server((response) => {
+      for (const [i, value] of shown.shift()!.entries()) {
+        if (value !== null) response.headers.set(['ETag', 'Last-Modified'][i]!, value);
+      }
+      return response;
+    });
+    const file = await httpFolder('https://x.test/m', { fetch, unchanged: true }).open('a.gguf');
+    for (let i = 0; i < 3; i++) expect(await file.read(0, 10)).toEqual(CONTENT.slice(0, 10));
+    await expect(file.read(10, 20)).rejects.toThrow('replaced while it was read ("1", now "2")');
+  });
+
+  it('whose connection breaks behind the head is an unreadable source nevertheless', async () => {
+    const broken = (status: number, headers = {}) =>
+      new Response(new ReadableStream({ start: (controller) => controller.error(new TypeError('reset')) }), {
+        status,
+        headers,
+      });
+    for (const first of [broken(503), broken(206), broken(200, { 'Content-Length': '99999999999' })]) {
+      await expect(httpFolder('https://x.test/m', { fetch: async () => first }).open('a')).rejects.toMatchObject(
+        unreadable,
+      );
+    }
+    const file = await httpFolder('https://x.test/m', {
+      fetch: async () => broken(206, { 'Content-Range': 'bytes 0-0/1000' }),
+    }).open('a');
+    await expect(file.read(10, 20)).rejects.toMatchObject(unreadable);
+  });
+
   const second = (response: (range: [number, number]) => Response) =>
     server((first, range) => (range[1] === 1 ? first : response(range))).fetch;
   const ranged = (body: Uint8Array<ArrayBuffer>, range: string) =>

@@ -204,6 +204,13 @@ describe('a server that', () => {
     ['cannot be reached', () => Promise.reject(new TypeError('fetch failed'))],
     ['answers 503', () => new Response('', { status: 503 })],
     [
+      'answers 503 and breaks',
+      () => {
+        const start = (controller: ReadableStreamDefaultController) => controller.error(new TypeError('reset'));
+        return new Response(new ReadableStream({ start }), { status: 503 });
+      },
+    ],
+    [
       'answers another range',
       (_, proper) => {
         const [, total] = proper().headers.get('Content-Range')!.split('/');
