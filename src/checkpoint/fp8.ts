@@ -163,7 +163,9 @@ export async function safetensorsTensors(source: RangedTensorSource, what: strin
   for (const [name, entry] of source.entries) {
     if (tensors.has(name) || used.has(name) || name === MARKER || name.endsWith(`.${MARKER}`)) continue;
     if (ACTIVATION_SUFFIXES.some((suffix) => name.endsWith(suffix))) continue;
-    tensors.set(name, plainTensor(source, name, entry));
+    // A plain cast of a whole model leaves biases, norms and modulation in fp8 too.
+    const cast = entry.dtype === 'F8_E4M3' || entry.dtype === 'F8_E5M2';
+    tensors.set(name, cast ? scaledTensor(source, name, undefined) : plainTensor(source, name, entry));
   }
   return tensors;
 }

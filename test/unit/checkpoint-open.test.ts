@@ -192,6 +192,21 @@ describe('a set of files', () => {
     await expect(outcome).rejects.toThrow(message);
   });
 
+  it('opens as a plain cast of everything to fp8', async () => {
+    const tensors = tensorsOf();
+    for (const [name, { shape, values }] of tensors.low) {
+      tensors.low.set(name, {
+        shape,
+        values: new Uint8Array(values.length).fill(0x38 + (name.length % 8)),
+        dtype: 'F8_E4M3',
+      });
+    }
+    const { weights } = await open(filesOf(tensors));
+    // 0x38 is 1 in E4M3, and each further step an eighth.
+    const name = 'blocks.0.self_attn.q.bias';
+    expect(await weights.low!.readFloats(name, 2, 4)).toEqual(new Float32Array(2).fill(1 + (name.length % 8) / 8));
+  });
+
   it('is refused when the marker says that every fp8 weight has a scale and one has not', async () => {
     const tensors = tensorsOf();
     const values = new Uint8Array(128 * 128);
