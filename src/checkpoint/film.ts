@@ -37,7 +37,7 @@ export interface FilmImportOptions {
 }
 
 /** Whether these are tensors of FILM, in either naming. */
-export function isFilm(entries: ReadonlyMap<string, TensorEntry>): boolean {
+export function isFilm(entries: Pick<ReadonlyMap<string, unknown>, 'has'>): boolean {
   return MARKERS.some((name) => entries.has(name));
 }
 

@@ -41,7 +41,7 @@ function ourName(name: string): string {
 }
 
 /** Whether these are tensors of RIFE's, in any naming. */
-export function isRife(entries: ReadonlyMap<string, TensorEntry>): boolean {
+export function isRife(entries: Pick<ReadonlyMap<string, unknown>, 'keys'>): boolean {
   return [...entries.keys()].some((name) => ourName(name) === 'block0.conv0.0.0.weight');
 }
 

@@ -6,7 +6,7 @@ import { parseSizes } from '../checkpoint/variants';
 import { ZoetropeError } from '../errors';
 import { type ComponentImport, importComponents, parseComponents, removePartial } from '../import/components';
 import type { ConvertPool } from '../import/threads';
-import type { ComponentName, Manifest, Quantization } from '../manifest';
+import type { ComponentName, Manifest, ManifestFile, Quantization } from '../manifest';
 import { convertPool, type ThreadSources } from './convert-pool';
 import { diskTarget } from './files';
 import { partSources, runImportPart } from './import-part';
@@ -60,7 +60,7 @@ function progressLine(stream: NodeJS.WriteStream): (progress: ImportProgress) =>
 }
 
 /** One line a component: files and bytes. */
-export function modelSummary({ components }: Pick<Manifest, 'components'>): string {
+export function modelSummary({ components }: { components: Record<string, ManifestFile[]> }): string {
   const rows = Object.entries(components).map(([component, files]) => {
     const bytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
     return `${component.padEnd(14)}${(bytes / MIB).toFixed(1).padStart(10)} MiB  ${files.map((file) => file.path).join(' ')}`;

@@ -1,17 +1,26 @@
 import { Command, Option } from 'commander';
 import { openIfThere } from '../checkpoint/safetensors';
 import { type Inspection, inspectSource } from '../import/inspect';
+import { isUrl } from '../import/url';
 import { MANIFEST_FILE } from '../manifest';
-import { openModel } from '../store/verified';
+import { diskFolder } from './files';
 import { modelSummary } from './import';
+import { partSources } from './import-part';
 import { openSources } from './sources';
+import { statedBy } from './stated';
 
 const MIB = 2 ** 20;
 
 function text(inspection: Inspection): string {
-  const { path, format, kind, why, role, variant, names, config, storage, tensors, imported } = inspection;
+  const { path, format, kind, part, why, role, variant, names, config, storage, tensors, imported } = inspection;
   const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
-  const what = [kind ?? 'not importable', role && `${role}-noise expert`, variant, names && `${names} names`];
+  const optional = part && `interpolator, imported as the optional part "${part}"`;
+  const what = [
+    optional ?? kind ?? 'not importable',
+    role && `${role}-noise expert`,
+    variant,
+    names && `${names} names`,
+  ];
   const lines = [
     `${path}: ${format}, ${tensors.length} tensors, ${(bytes / MIB).toFixed(1)} MiB`,
     `  ${what.filter((part) => part !== undefined).join(', ')}`,
@@ -30,14 +39,30 @@ function text(inspection: Inspection): string {
   return lines.join('\n');
 }
 
-/** Opens what a path names and tells what it is. A model folder is told by its manifest. */
+/** Opens what a path names and tells what it is. A folder that an import has written is told by its manifest. */
 export async function inspect(path: string): Promise<{ text: string; json: unknown }> {
   const sources = await openSources({ from: [path] });
-  const [first] = sources;
-  if (first?.folder && (await openIfThere(first.folder, MANIFEST_FILE))) {
-    const { manifest } = await openModel(first.folder);
-    const head = `${path}: model "${manifest.name}", ${manifest.variant}, ${manifest.quantization}, ${manifest.license}`;
-    return { text: `${head}\n${modelSummary(manifest)}`, json: manifest };
+  const folder = isUrl(path) ? sources[0]?.folder : diskFolder(path);
+  if (folder && (await openIfThere(folder, MANIFEST_FILE))) {
+    const stated = await statedBy(folder);
+    if ('part' in stated) {
+      const { part, name, license, files } = stated.part;
+      const head = `${path}: optional part "${part}", ${name}, ${license}`;
+      return { text: `${head}\n${modelSummary({ components: { [part]: files } })}`, json: stated.part };
+    }
+    const { name, variant, quantization, license } = stated.model;
+    const head = `${path}: model "${name}", ${variant}, ${quantization}, ${license}`;
+    return { text: `${head}\n${modelSummary(stated.model)}`, json: stated.model };
+  }
+  const network = await partSources({ from: [path] });
+  if (network && 'param' in network) {
+    const bytes = network.param.sizeBytes + network.bin.sizeBytes;
+    const head = `${path}: ncnn graph and weights, ${(bytes / MIB).toFixed(1)} MiB`;
+    const { part } = network;
+    return {
+      text: `${head}\n  interpolator, imported as the optional part "${part}"`,
+      json: [{ path, format: 'ncnn', part }],
+    };
   }
   const inspections = (await Promise.all(sources.map(inspectSource))).flat();
   return { text: inspections.map(text).join('\n'), json: inspections };
@@ -47,7 +72,7 @@ export async function inspect(path: string): Promise<{ text: string; json: unkno
 export function inspectCommand(): Command {
   return new Command('inspect')
     .description('Tell what a file, folder or URL holds and what an import would make of it')
-    .argument('<source>', 'safetensors or GGUF file, checkpoint folder, or model folder')
+    .argument('<source>', 'file or folder that could be imported, or that an import has written')
     .addOption(new Option('--json', 'everything, with every tensor, as JSON'))
     .action(async (path: string, { json }: { json?: true }) => {
       const result = await inspect(path);

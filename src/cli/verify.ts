@@ -1,8 +1,8 @@
 import { Command } from 'commander';
 import { ZoetropeError } from '../errors';
 import { type ByteSource, type Folder, hashPiece, MANIFEST_FILE, type ManifestFile } from '../manifest';
-import { openModel } from '../store/verified';
 import { diskFolder } from './files';
+import { statedBy } from './stated';
 
 /** A piece that is not as the manifest says. */
 export interface BadPiece {
@@ -37,20 +37,23 @@ async function badPieces(folder: Folder, { path, sizeBytes, pieces }: ManifestFi
   return bad;
 }
 
-/** Reads every piece of a model folder, one at a time, and compares it with the manifest. Throws what a bad manifest throws. */
+/**
+ * Reads every piece of the folder of a model or of an optional part, one at a time, and compares it with the manifest. Throws what a bad
+ * manifest throws.
+ */
 export async function verifyModel(folder: Folder): Promise<{ files: number; bytes: number; bad: BadPiece[] }> {
-  const { manifest, sizeBytes } = await openModel(folder);
-  const files = Object.values(manifest.components).flat();
+  const stated = await statedBy(folder);
+  const files = 'part' in stated ? stated.part.files : Object.values(stated.model.components).flat();
   const bad: BadPiece[] = [];
   for (const file of files) bad.push(...(await badPieces(folder, file)));
-  return { files: files.length, bytes: sizeBytes, bad };
+  return { files: files.length, bytes: files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0), bad };
 }
 
 /** The `verify` command. Its action rejects with `corrupt-data` when a piece is not as stated. */
 export function verifyCommand(): Command {
   return new Command('verify')
-    .description('Check every byte of a model folder against its manifest')
-    .argument('<folder>', 'model folder')
+    .description('Check every byte of a folder that an import has written against its manifest')
+    .argument('<folder>', 'folder of a model or of an interpolator')
     .action(async (path: string) => {
       const { files, bytes, bad } = await verifyModel(diskFolder(path));
       for (const { path: file, piece, why } of bad) console.error(`${file}: piece ${piece}: ${why}`);

@@ -4,18 +4,20 @@ import { openCheckpoint } from '../checkpoint/open';
 import { type FoundPart, findParts, type ImportSource, roleOf } from '../checkpoint/sources';
 import { largestBytes, largestModelBytes } from '../checkpoint/storage';
 import { variantOf } from '../checkpoint/variants';
-import { ditShapes, umt5Shapes } from '../config';
+import { ditShapes, type Shapes, umt5Shapes, type VaeConfig, vaeShapes } from '../config';
 import { ZoetropeError } from '../errors';
 import type { Quantization } from '../manifest';
 import type { PartName } from '../part';
-import { partIn } from './part-files';
+import { partIn, partOf } from './part-files';
 
 /** What a file or set of files is, as `inspect --json` prints it. */
 export interface Inspection {
   path: string;
   format: string;
-  /** `dit`, `text_encoder` or `vae`; null when it cannot be imported, for the reason that `why` gives. */
-  kind: FoundPart['part']['kind'] | null;
+  /** Null when it is no component of a model, for the reason that `why` gives. */
+  kind: FoundPart['part']['kind'] | 'tokenizer' | 'vae_config' | null;
+  /** The optional part that it is. */
+  part?: PartName;
   why?: string;
   /** Expert that the name tells. */
   role?: 'high' | 'low' | undefined;
@@ -47,7 +49,8 @@ export interface ImportOutlook {
 
 const FORMS = ['q4', 'q8', 'f16'] as const satisfies readonly Quantization[];
 
-function describe(source: FileTensors, role: 'high' | 'low' | undefined): Inspection {
+/** @param given configuration that lies beside a VAE. */
+function describe(source: FileTensors, role: 'high' | 'low' | undefined, given?: VaeConfig): Inspection {
   const tensors = Array.from(source.tensors, ([name, { shape, storage, sizeBytes }]) => {
     return { name, shape, storage, bytes: sizeBytes };
   });
@@ -59,16 +62,21 @@ function describe(source: FileTensors, role: 'high' | 'low' | undefined): Inspec
     sum.bytes += tensor.bytes;
   }
   const found = { path: source.what, format: source.format, storage, tensors };
+  const optional = partOf(source.tensors);
+  if (optional)
+    return { ...found, kind: null, part: optional, why: 'This is no part of a model: import it by itself.' };
   try {
     const part = identify(source);
-    if (part.kind === 'vae') return { ...found, kind: part.kind, config: part.config ?? { baseDim: part.baseDim } };
-    const shapes = part.kind === 'dit' ? ditShapes(part.config) : umt5Shapes(part.config);
-    const imported = Object.fromEntries(FORMS.map((form) => [form, largestBytes(part.kind, shapes, form)]));
+    const vae = part.kind === 'vae' ? (part.config ?? given) : undefined;
+    if (part.kind === 'vae' && !vae) return { ...found, kind: part.kind, config: { baseDim: part.baseDim } };
+    const imported = Object.fromEntries(
+      FORMS.map((form) => [form, largestBytes(part.kind, shapesOf(part, vae), form)]),
+    );
     return {
       ...found,
       kind: part.kind,
-      names: part.scheme.label,
-      config: part.config,
+      names: part.kind === 'vae' ? part.scheme(vae!).label : part.scheme.label,
+      config: vae ?? part.config,
       imported: imported as Record<Quantization, number>,
       ...(part.kind === 'dit' && { role, variant: variantOf(part.config, role ? 2 : 1) }),
     };
@@ -78,11 +86,27 @@ function describe(source: FileTensors, role: 'high' | 'low' | undefined): Inspec
   }
 }
 
+/** Tensors that a model needs of a part. */
+function shapesOf(part: FoundPart['part'], vae: VaeConfig | undefined): Shapes {
+  if (part.kind === 'dit') return ditShapes(part.config);
+  return part.kind === 'vae' ? vaeShapes(vae!) : umt5Shapes(part.config);
+}
+
+/** A tokenizer or the configuration of a VAE. Throws `bad-checkpoint` for what is neither. */
+async function inspectSmall(source: ImportSource): Promise<Inspection> {
+  const { tokenizers, vaeConfig } = await findParts([source]);
+  await tokenizers[0]?.open();
+  const { path } = source;
+  const format = path.endsWith('.model') ? 'SentencePiece' : 'JSON';
+  return { path, format, kind: vaeConfig ? 'vae_config' : 'tokenizer', storage: {}, tensors: [] };
+}
+
 /** Opens a source and tells what each part in it is. Nothing but headers is read. */
 export async function inspectSource(source: ImportSource): Promise<Inspection[]> {
+  if (isSmall(source)) return [await inspectSmall(source)];
   if (source.file) return [describe(await openTensors(source.file, source.path), source.role ?? roleOf(source.path))];
   const found = await findParts([source]);
-  return found.parts.map(({ tensors, role }) => describe(tensors, role));
+  return found.parts.map(({ tensors, role }) => describe(tensors, role, found.vaeConfig));
 }
 
 /** Tells what the sources are and whether they make a model together. Throws what reading them throws. */

@@ -6,7 +6,7 @@ import { openIfThere, readHeader } from '../checkpoint/safetensors';
 import type { ImportSource } from '../checkpoint/sources';
 import { ZoetropeError } from '../errors';
 import type { ByteSource, FolderSink } from '../manifest';
-import type { PartManifest } from '../part';
+import type { PartManifest, PartName } from '../part';
 import { isUrl, urlSource } from './url';
 
 /** Sources that are an optional part: FILM's or RIFE's safetensors file, or ncnn's two files of RIFE. */
@@ -30,8 +30,13 @@ export async function partIn(sources: readonly ImportSource[]): Promise<PartFile
   }
   if (!/\.safetensors$/i.test(first.path)) return undefined;
   const { tensors } = await readHeader(first.file!, first.path);
-  const part = isFilm(tensors) ? 'film' : isRife(tensors) ? 'rife' : undefined;
+  const part = partOf(tensors);
   return part && { part, path: first.path, file: first.file! };
+}
+
+/** The optional part that a file's tensors are; undefined for others. */
+export function partOf(tensors: ReadonlyMap<string, unknown>): PartName | undefined {
+  return isFilm(tensors) ? 'film' : isRife(tensors) ? 'rife' : undefined;
 }
 
 async function weightsOf(path: string, sources: readonly ImportSource[]): Promise<ByteSource> {

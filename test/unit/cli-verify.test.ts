@@ -12,7 +12,7 @@ import { inspect, inspectCommand } from '../../src/cli/inspect';
 import { openSources } from '../../src/cli/sources';
 import { verifyCommand, verifyModel } from '../../src/cli/verify';
 import type { Inspection } from '../../src/import/inspect';
-import { checkpointFiles, componentTensors, SEEDS, SHAPES, safetensors } from '../harness/checkpoint';
+import { checkpointFiles, componentTensors, SEEDS, SHAPES, safetensors, VAE } from '../harness/checkpoint';
 
 let folder: string;
 
@@ -75,8 +75,9 @@ describe('inspect', () => {
       ['dit', 'high', 'diffusers'],
       ['dit', 'low', 'diffusers'],
       ['text_encoder', undefined, 'transformers'],
-      ['vae', undefined, undefined],
+      ['vae', undefined, 'diffusers'],
     ]);
+    for (const { imported } of parts) expect(imported!.q4).toBeGreaterThan(0);
     const file = join(folder, 'wan_low_noise.safetensors');
     await writeFile(file, safetensors(componentTensors(SEEDS.transformer, SHAPES.transformer, ORIGINAL_DIT)));
     const [one] = (await inspect(file)).json as Inspection[];
@@ -101,6 +102,26 @@ describe('inspect', () => {
     const [one] = (await inspect(file)).json as Inspection[];
     expect(one).toMatchObject({ kind: null, tensors: [{ name: 'x' }] });
     expect(one!.why).toContain("none of Wan's models");
+  });
+
+  it.each([
+    ['tokenizer.json', JSON.stringify({ model: { type: 'Unigram' } }), 'JSON', 'tokenizer'],
+    ['config.json', JSON.stringify({ _class_name: 'AutoencoderKLWan', ...VAE }), 'JSON', 'vae_config'],
+  ])('tells %s, which has no tensors', async (name, content, format, kind) => {
+    const path = join(folder, name);
+    await writeFile(path, content);
+    expect((await inspect(path)).json).toEqual([{ path, format, kind, storage: {}, tensors: [] }]);
+    await writeFile(path, '{"weight_map": {}}');
+    await expect(inspect(path)).rejects.toThrow('neither a tokenizer.json nor');
+  });
+
+  it('tells that an interpolator is imported as an optional part', async () => {
+    const file = join(folder, 'film.safetensors');
+    const name = 'extract.extract_sublevels.convs.0.0.conv.weight';
+    await writeFile(file, safetensors(new Map([[name, { shape: [1], values: Float32Array.of(1) }]])));
+    const { text, json } = await inspect(file);
+    expect(text).toContain('interpolator, imported as the optional part "film"');
+    expect(json).toMatchObject([{ kind: null, part: 'film', tensors: [{ name }] }]);
   });
 });
 

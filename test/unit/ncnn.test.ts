@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
@@ -6,6 +6,8 @@ import { parseNcnnParam, readNcnn } from '../../src/checkpoint/ncnn';
 import { importRife } from '../../src/checkpoint/rife';
 import { diskFolder } from '../../src/cli/files';
 import { importCommand } from '../../src/cli/import';
+import { inspect } from '../../src/cli/inspect';
+import { verifyModel } from '../../src/cli/verify';
 import { encodeF16, floatBytes } from '../../src/floats';
 import type { ByteSource } from '../../src/manifest';
 import { openPart } from '../../src/store/verified';
@@ -145,6 +147,11 @@ describe.skipIf(!hasOriginal)('the import of RIFE 4.6', () => {
       expect(log.mock.calls.flat().join()).toMatch(/RIFE 4\.6, 10\.1 MiB/);
       expect(readdirSync(join(folder, 'rife')).sort()).toEqual(['rife.safetensors', 'zoetrope.json']);
       expect((await openPart(diskFolder(join(folder, 'rife')), 'rife')).manifest.license).toBe('MIT');
+      expect((await inspect(join(original, 'flownet.param'))).text).toMatch(/10\.\d MiB\n.*optional part "rife"/);
+      expect((await inspect(join(folder, 'rife'))).text).toMatch(/optional part "rife", RIFE 4\.6, MIT\n.*10\.1 MiB/);
+      expect(await verifyModel(diskFolder(join(folder, 'rife')))).toMatchObject({ files: 1, bad: [] });
+      truncateSync(join(folder, 'rife/rife.safetensors'), 1000);
+      expect((await verifyModel(diskFolder(join(folder, 'rife')))).bad[0]).toMatchObject({ path: 'rife.safetensors' });
       await expect(importCommand().parseAsync([...args, '--name', 'x'], { from: 'user' })).rejects.toMatchObject({
         code: 'bad-request',
       });
