@@ -1,4 +1,4 @@
-import { throwIfAborted, ZoetropeError } from '../errors';
+import { unlessAborted, ZoetropeError } from '../errors';
 import { encodeF16, F16_INFINITY, floatBytes } from '../floats';
 import { quantizeRows } from './quantize';
 import type { PlannedTensor, Storage } from './storage';
@@ -75,7 +75,7 @@ export async function convertSlice(weights: Weights, task: SliceTask): Promise<C
 
 /**
  * Results of the tasks in their order, with up to `ahead` of them under way at once. After a failure or an early end no task is
- * left running unnoticed.
+ * left running; only after an abort, which a source that says nothing more must not hold up, they end by themselves.
  */
 export async function* convertAhead(
   tasks: Iterable<SliceTask>,
@@ -99,13 +99,12 @@ export async function* convertAhead(
       if (running.length === before) break;
     }
     while (running.length > 0) {
-      throwIfAborted(signal);
-      const slice = await running[0]!;
+      const slice = await unlessAborted(running[0]!, signal);
       running.shift();
       start();
       yield slice;
     }
   } finally {
-    await Promise.allSettled(running);
+    if (!signal?.aborted) await Promise.allSettled(running);
   }
 }

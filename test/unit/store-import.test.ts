@@ -1,8 +1,9 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { importCheckpoint } from '../../src/checkpoint/import';
 import type { ImportSource } from '../../src/checkpoint/sources';
 import { ZoetropeError } from '../../src/errors';
 import { importModel, unfinishedImports } from '../../src/import/model-import';
+import type { ConvertPool } from '../../src/import/threads';
 import { hashPiece, MANIFEST_FILE } from '../../src/manifest';
 import type { StoreProgress } from '../../src/protocol';
 import { deleteModel, listModels, useStored, verifyModel } from '../../src/store/library';
@@ -24,11 +25,12 @@ interface Options {
   signal?: AbortSignal;
   onProgress?: (progress: StoreProgress) => void;
   settings?: { name: string; quantization: 'q4' | 'q8'; license: string };
+  pool?: () => ConvertPool;
 }
 
 function run(host: FakeHost, sources = source(), options: Options = {}): Promise<string> {
-  const { signal = new AbortController().signal, onProgress = () => undefined, settings = SETTINGS } = options;
-  return importModel(host, sources, { settings, names: ['Wan'], noteBytes: NOTE_BYTES, signal, onProgress });
+  const { signal = new AbortController().signal, onProgress = () => undefined, settings = SETTINGS, pool } = options;
+  return importModel(host, sources, { settings, names: ['Wan'], noteBytes: NOTE_BYTES, signal, onProgress, pool });
 }
 
 const unfinished = (host: FakeHost) => unfinishedImports(host, new Set());
@@ -106,6 +108,27 @@ describe('an import into the store', async () => {
       ({ path, begin, end }) => path.startsWith('text_encoder/model') && end - begin > 200 && begin > 0,
     );
     expect(converted.filter(({ end, begin }) => end - begin > 4096)).toEqual([]);
+  });
+
+  it('stops at the signal although its sources say nothing more', async () => {
+    const controller = new AbortController();
+    const close = vi.fn(async () => undefined);
+    const convert = () => {
+      setTimeout(() => controller.abort());
+      return new Promise<never>(() => undefined);
+    };
+    const pool = () => ({ convert, ahead: 2, close });
+    await expect(run(fakeHost(unreachable), source(), { signal: controller.signal, pool })).rejects.toMatchObject({
+      code: 'aborted',
+    });
+    expect(close).toHaveBeenCalledOnce();
+  });
+
+  it('is refused with a name that no manifest may hold, before its first byte', async () => {
+    const host = fakeHost(unreachable);
+    const refused = run(host, source(), { settings: { ...SETTINGS, name: '' } });
+    await expect(refused).rejects.toMatchObject({ code: 'bad-request' });
+    expect(host.disk.files.size).toBe(0);
   });
 
   it('is not continued with other weights', async () => {
