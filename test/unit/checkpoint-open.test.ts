@@ -201,7 +201,7 @@ describe('a set of files', () => {
         dtype: 'F8_E4M3',
       });
     }
-    const { weights } = await open(filesOf(tensors));
+    const { weights } = await openFiles(filesOf(tensors));
     // 0x38 is 1 in E4M3, and each further step an eighth.
     const name = 'blocks.0.self_attn.q.bias';
     expect(await weights.low!.readFloats(name, 2, 4)).toEqual(new Float32Array(2).fill(1 + (name.length % 8) / 8));
