@@ -16,7 +16,11 @@ import { type Request, resolveRequest } from './request';
  * residuals' magnitudes are kept. Throws what a generation throws, and `bad-request` where a branch does not run or an expert has
  * fewer than two steps.
  */
-export async function calibrate(request: Request, host: Host, report: Report): Promise<Acceleration> {
+export function calibrate(request: Request, host: Host, report: Report): Promise<Acceleration> {
+  return host.gpu.job(host.signal, () => measureRatios(request, host, report));
+}
+
+async function measureRatios(request: Request, host: Host, report: Report): Promise<Acceleration> {
   const { model } = host;
   const resolved = resolveRequest({ ...request, acceleration: 'none' }, host.available, host.randomSeed);
   const { guidance_scale, guidance_scale_2 } = resolved;

@@ -23,7 +23,7 @@ export type ZoetropeErrorCode =
   | 'storage-unavailable'
   /** A stored model is in use, or being changed, here or in another tab. */
   | 'model-in-use'
-  /** A job runs in another tab. */
+  /** A job runs in another tab, or runs or waits in this one already. */
   | 'job-in-use'
   /** No job of this id is kept, or it is not in the state that the call needs. */
   | 'unknown-job'

@@ -58,10 +58,10 @@ export function afterFailure({ losses, replanned }: History, failure: Failure, b
 
 /**
  * Whether a job that has failed stays, to be continued. One that the person has cancelled, or that nobody can make, does not; of the
- * others, those that have something to lose do, and those that the GPU let down.
+ * others, those that have something to lose do (a part that is missing now may be there again), and those that the GPU let down.
  */
 export function staysAfter({ code }: ZoetropeError, stepsKept: number): boolean {
-  const over = ['aborted', 'bad-request', 'missing-component', 'content-policy-violation'];
+  const over = ['aborted', 'bad-request', 'content-policy-violation'];
   if (over.includes(code)) return false;
   return stepsKept > 0 || code === 'device-lost' || code === 'unsupported-device';
 }
@@ -91,7 +91,10 @@ export async function recovering<T>(
     } catch (error) {
       if (!(error instanceof ZoetropeError)) throw error;
       const decision = afterFailure(history, { error, ...seen }, budgetBytes);
-      if (decision.kind === 'give-up') throw error;
+      if (decision.kind === 'give-up') {
+        if (error.code === 'out-of-memory' && seen.planned) await release();
+        throw error;
+      }
       history = decision.history;
       if (decision.kind === 'replan') {
         budgetBytes = decision.budgetBytes;

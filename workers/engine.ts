@@ -21,6 +21,7 @@ import { chooseEncoder } from '../src/video/encode';
 import { encoderCandidates } from '../src/video/levels';
 import type { ByteSink } from '../src/video/mp4';
 import { keeping, onJobs, type Running } from './jobs';
+import { cancelJob, inLine, inTurn, isIdle } from './line';
 import { expansionEngines, textCheckers } from './prompts';
 import { openStorage, sleep } from './store-host';
 
@@ -47,9 +48,6 @@ let releaseParts: (() => void)[] = [];
 /** What a job may hold on the GPU. */
 let budgetBytes = Number.POSITIVE_INFINITY;
 let session: Promise<Session> | undefined;
-/** Resolves when every job so far is over, however it ended. */
-let turn: Promise<unknown> = Promise.resolve();
-const jobs = new Map<string, AbortController>();
 
 function openedModel(): VerifiedModel {
   if (!model) throw new ZoetropeError('internal', 'No model is open. Call open() first.');
@@ -90,11 +88,11 @@ function currentSession(): Promise<Session> {
 const paces = new Map<string, Pace>();
 
 /** Measures a device once. The caller sees to it that nothing else runs on it. */
-async function paceOf({ gpu, ort }: Session): Promise<Pace> {
+async function paceOf({ gpu, ort }: Session, signal: AbortSignal): Promise<Pace> {
   const known = paces.get(gpu.name);
   if (known) return known;
   const { measurePace } = await import('../src/probe');
-  const pace = await measurePace(gpu, ort, () => performance.now());
+  const pace = await gpu.job(signal, () => measurePace(gpu, ort, () => performance.now()));
   paces.set(gpu.name, pace);
   return pace;
 }
@@ -126,20 +124,6 @@ async function startSession(): Promise<Session> {
     session = undefined;
   });
   return made;
-}
-
-/** Runs jobs one after the other. A job that is cancelled while it waits rejects at once and never starts. */
-async function inTurn<T>(signal: AbortSignal, job: () => Promise<T>): Promise<T> {
-  const before = turn;
-  let end: () => void = () => undefined;
-  turn = Promise.all([before, new Promise<void>((resolve) => (end = resolve))]);
-  try {
-    await Promise.race([before, new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))]);
-    throwIfAborted(signal);
-    return await job();
-  } finally {
-    end();
-  }
 }
 
 /** Milliseconds between asking for an adapter again, which a browser offers when its GPU process has started anew. */
@@ -228,7 +212,7 @@ async function runJob<T>(
       budgetBytes: budget,
       ...(options.saveTo && { openFile: () => openFile(options.saveTo!) }),
       // On CPU drivers work is bounded without it.
-      pace: gpu.cpu ? paces.get(gpu.name) : await paceOf(session),
+      pace: gpu.cpu ? paces.get(gpu.name) : await paceOf(session, signal),
       now,
       randomSeed: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
       signal: AbortSignal.any([signal, lost.signal]),
@@ -242,7 +226,7 @@ async function runJob<T>(
     try {
       return await Promise.race([result, loss]);
     } finally {
-      seen.peakBytes = gpu.memory.peakBytes;
+      seen.peakBytes = gpu.memory.jobPeakBytes;
       await Promise.race([result.catch(() => undefined), sleep(REMAINS_MS, signal)]);
     }
   };
@@ -253,17 +237,6 @@ async function runJob<T>(
 function newJob(id: string, request: Request, checkOutput: boolean): NewJob {
   const opened = openedModel();
   return { id, request, checkOutput, model: { id: opened.id, name: opened.manifest.name, url: modelAddress } };
-}
-
-/** Runs a job when its turn has come, under the id that cancels it. */
-async function inLine<T>({ id }: JobOptions, job: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const controller = new AbortController();
-  jobs.set(id, controller);
-  try {
-    return await inTurn(controller.signal, () => job(controller.signal));
-  } finally {
-    jobs.delete(id);
-  }
 }
 
 /** Runs the kept job that `options.id` names, or `created`, to its video. */
@@ -290,7 +263,7 @@ const jobList: JobList = {
   },
   move: (id, position) => onJobs((kept) => kept.move(id, position)),
   async remove(id) {
-    jobs.get(id)?.abort();
+    cancelJob(id);
     await onJobs((kept) => kept.remove(id));
   },
 };
@@ -326,9 +299,9 @@ const engine: WorkerSide = {
   async plan(request) {
     const resolved = resolveRequest(request, availableParts(), () => 0);
     const current = await currentSession();
-    const measure = () => inTurn(new AbortController().signal, () => paceOf(current));
+    const measure = ({ signal } = new AbortController()) => inTurn(signal, () => paceOf(current, signal));
     // A job that runs is not waited for, and would be measured along.
-    const pace = paces.get(current.gpu.name) ?? (jobs.size > 0 ? undefined : await measure());
+    const pace = paces.get(current.gpu.name) ?? (isIdle() ? await measure() : undefined);
     const { reportPlan } = await import('../src/plan/report');
     const { gpu, model: held } = current;
     return reportPlan(resolved, held.manifest, deviceBudget(gpu, budgetBytes, pace), 'on this GPU', held.networks);
@@ -336,14 +309,14 @@ const engine: WorkerSide = {
 
   async generate(given, options, report) {
     const request = parseRequest(given); // refused at once, before its turn
-    return inLine(options, (signal) => {
+    return inLine(options.id, (signal) => {
       const job = newJob(options.id, request, options.checkOutput ?? false);
       return runKept(request, options, report, signal, job);
     });
   },
 
   resume: (options, report) =>
-    inLine(options, async (signal) => {
+    inLine(options.id, async (signal) => {
       const { request, checkOutput, model: needed } = await onJobs((kept) => kept.find(options.id));
       if (needed.id !== openedModel().id) {
         throw new ZoetropeError(
@@ -356,7 +329,7 @@ const engine: WorkerSide = {
 
   async calibrate(given, options, report) {
     const request = parseRequest(given);
-    return inLine(options, (signal) => {
+    return inLine(options.id, (signal) => {
       const work = async (host: Host, steady: Report) =>
         (await import('../src/calibration')).calibrate(request, host, steady);
       return runJob(work, options, report, signal, { job: undefined, stepsKept: 0 });
@@ -364,7 +337,7 @@ const engine: WorkerSide = {
   },
 
   cancel(id) {
-    jobs.get(id)?.abort();
+    cancelJob(id);
   },
 
   async memory() {

@@ -1,5 +1,5 @@
 import type { Remote } from 'comlink';
-import { ZoetropeError } from '../errors';
+import { throwIfAborted, ZoetropeError } from '../errors';
 import type { JobList, ModelInfo, StoredJob, WorkerSide } from '../protocol';
 import type { Request } from '../request/fields';
 import type { GenerateOptions, Generation } from './generation';
@@ -19,8 +19,9 @@ export interface Jobs {
   /** Forgets a job with all that was kept of it. Throws `job-in-use` while it runs in another tab. */
   remove(id: string): Promise<void>;
   /**
-   * Runs a job from the last step that was kept. The frames are those of a run that was never interrupted. Throws
-   * `unknown-job`, `job-in-use` while it runs in another tab, `bad-checkpoint` when another model is open than it was begun with.
+   * Runs a job from the last step that was kept. The frames are those of a run that was never interrupted. Throws `unknown-job`,
+   * `job-in-use` while it runs in another tab or was continued here already, `bad-checkpoint` when another model is open than it
+   * was begun with.
    */
   continue(id: string, options?: ResumeOptions): Promise<Generation>;
   /**
@@ -51,21 +52,30 @@ export function createJobs(
     remove: (id) => call(jobs.remove(id)),
     continue: resume,
     async next({ onStart, ...options } = {}) {
+      const { signal } = options;
+      const taken = new Set<string>();
+      const mine = ({ id, state, model }: StoredJob) => state === 'waiting' && model.id === modelId && !taken.has(id);
       const run = async (): Promise<Generation | undefined> => {
         for (;;) {
-          const job = (await list()).find(({ state, model }) => state === 'waiting' && model.id === modelId);
+          const job = (await list()).find(mine);
           if (!job) return undefined;
           onStart?.(job);
           try {
             return await resume(job.id, options);
           } catch (error) {
-            // Another tab has taken or removed it meanwhile: the next one, then.
-            const taken = error instanceof ZoetropeError && ['job-in-use', 'unknown-job'].includes(error.code);
-            if (!taken) throw error;
+            // Somebody has taken or removed it meanwhile: the next one, then.
+            const gone = error instanceof ZoetropeError && ['job-in-use', 'unknown-job'].includes(error.code);
+            if (!gone) throw error;
+            taken.add(job.id);
           }
         }
       };
-      return navigator.locks.request(LINE_LOCK, options.signal ? { signal: options.signal } : {}, run);
+      try {
+        return await navigator.locks.request(LINE_LOCK, signal ? { signal } : {}, run);
+      } catch (error) {
+        if (!(error instanceof ZoetropeError)) throwIfAborted(signal); // the browser's own, of who waited for the lock
+        throw error;
+      }
     },
   };
 }

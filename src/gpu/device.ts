@@ -43,11 +43,14 @@ export interface Gpu {
   /** Resolves with the error to throw when the device is lost, for whatever reason. */
   readonly lost: Promise<ZoetropeError>;
   /**
-   * Throws if the device is lost, a command failed validation since the last call, or the job that runs was cancelled. Called
-   * before every dispatch.
+   * Throws if the device is lost, a command of the job that runs has failed, or the job was cancelled. Called before every dispatch,
+   * and by what loads beside the job, which must not use a failure up.
    */
   check(): void;
-  /** Runs a job: once its signal fires, {@link check} and reads throw `aborted`. One job runs at a time. */
+  /**
+   * Runs a job: once its signal fires, {@link check} and reads throw `aborted`. What the device has reported explains a foreign error
+   * better than that does itself. One job runs at a time.
+   */
   job<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T>;
   /** Destroys the device. */
   destroy(): void;
@@ -115,16 +118,16 @@ function watch(device: GPUDevice, info: GPUAdapterInfo): Gpu {
     lost,
     check() {
       throwIfAborted(memory.signal);
-      if (!failure) return;
-      const error = failure;
-      // A lost device stays lost; a validation error belongs to the job that caused it.
-      if (error.code !== 'device-lost') failure = undefined;
-      throw error;
+      if (failure) throw failure;
     },
     async job(signal, work) {
-      memory.signal = signal;
+      memory.startJob(signal);
+      // A lost device stays lost; whatever else failed belongs to a job before.
+      if (failure?.code !== 'device-lost') failure = undefined;
       try {
         return await work();
+      } catch (error) {
+        throw error instanceof ZoetropeError ? error : (failure ?? error);
       } finally {
         // The remains of a job that was given up may end when the next one runs.
         if (memory.signal === signal) memory.signal = undefined;

@@ -61,6 +61,8 @@ export class GpuMemory {
   liveBytes = 0;
   /** Highest `liveBytes` since the start or the last {@link resetPeak}. */
   peakBytes = 0;
+  /** Highest `liveBytes` since the job that ran last began. */
+  jobPeakBytes = 0;
   /** Bytes of buffers that are no tensors: ONNX Runtime's uniforms, parameters of kernels. */
   runtimeBytes = 0;
   /** Bytes of buffers that the CPU maps, for uploads and downloads. */
@@ -166,6 +168,12 @@ export class GpuMemory {
     return new Float32Array((await this.read(tensor)).buffer);
   }
 
+  /** Begins a job. @param signal see {@link GpuMemory.signal}. */
+  startJob(signal: AbortSignal): void {
+    this.signal = signal;
+    this.jobPeakBytes = this.liveBytes;
+  }
+
   /** Starts a new measurement of the peak at the present level. */
   resetPeak(): void {
     this.peakBytes = 0;
@@ -204,6 +212,7 @@ export class GpuMemory {
 
   private raisePeaks(): void {
     this.peakBytes = Math.max(this.peakBytes, this.liveBytes);
+    this.jobPeakBytes = Math.max(this.jobPeakBytes, this.liveBytes);
     this.devicePeakBytes = Math.max(this.devicePeakBytes, this.liveBytes + this.runtimeBytes + this.stagingBytes);
   }
 }

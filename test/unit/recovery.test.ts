@@ -75,6 +75,7 @@ describe('staysAfter', () => {
       ).filter((code) => staysAfter(errorOf(code), steps));
     expect(kept(0)).toEqual(['device-lost', 'unsupported-device']);
     expect(kept(3)).toEqual([
+      'missing-component',
       'device-lost',
       'unsupported-device',
       'out-of-memory',
@@ -124,9 +125,10 @@ describe('recovering', () => {
 
   it('rejects with the last error when nothing helps', async () => {
     const full = fail('out-of-memory', { planned: true, peakBytes: 10e9 });
-    const { run, given } = attempts([full, full]);
+    const { run, given, releases } = attempts([full, full]);
     await expect(run()).rejects.toMatchObject({ code: 'out-of-memory' });
     expect(given).toHaveLength(2);
+    expect(releases()).toBe(2); // of the device that ran out, nothing is used again
   });
 });
 
