@@ -81,11 +81,13 @@ async function readLimits(source: string): Promise<Pick<DeviceBudget, keyof type
   let given: Partial<Record<string, unknown>>;
   try {
     given = JSON.parse(await readFile(source, 'utf8'));
+    if (typeof given !== 'object' || given === null || Array.isArray(given))
+      throw new TypeError('it is no JSON object');
   } catch (cause) {
     throw new ZoetropeError('unreadable-source', `${source} holds no limits: ${messageOf(cause)}.`, { cause });
   }
   const limit = (name: keyof typeof GUARANTEED_LIMITS): number => {
-    const value = given?.[name] ?? GUARANTEED_LIMITS[name];
+    const value = given[name] ?? GUARANTEED_LIMITS[name];
     if (typeof value === 'number' && Number.isSafeInteger(value) && value > 0) return value;
     throw new ZoetropeError('bad-request', `${source}: ${name} is a number of bytes above 0, got ${value}.`);
   };

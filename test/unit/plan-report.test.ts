@@ -62,8 +62,12 @@ describe('zoetrope plan', () => {
     expect((await runPlan(request, { model: 'a14b', budget: '24GiB' })).headGroups).toBeGreaterThan(1);
     writeFileSync(file, JSON.stringify({ maxBufferSize: '1' }));
     await expect(runPlan(request, { limits: file })).rejects.toMatchObject({ code: 'bad-request' });
-    writeFileSync(file, 'null');
-    expect((await runPlan(request, { model: 'a14b', budget: '24GiB', limits: file })).fits).toBe(true);
+    writeFileSync(file, '{}');
+    expect((await runPlan(request, { model: 'a14b', budget: '24GiB', limits: file })).headGroups).toBeGreaterThan(1);
+    for (const nothing of ['null', '[134217728]', '"default"', '134217728', '{']) {
+      writeFileSync(file, nothing);
+      await expect(runPlan(request, { limits: file })).rejects.toMatchObject({ code: 'unreadable-source' });
+    }
     await expect(runPlan(request, { limits: `${file}.not` })).rejects.toMatchObject({ code: 'unreadable-source' });
   });
 
