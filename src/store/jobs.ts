@@ -212,7 +212,9 @@ export class Jobs {
       .map(({ id }) => id);
     const readable = new Set(records.map(({ id }) => id));
     const unreadable = (await disk.folders()).filter((id) => !readable.has(id) && free(id));
-    for (const id of [...unreadable, ...interrupted.slice(KEPT_INTERRUPTED)]) await disk.remove(id);
+    // What the browser does not let go of yet is removed another time.
+    const remove = (id: string) => disk.remove(id).catch(() => undefined);
+    for (const id of [...unreadable, ...interrupted.slice(KEPT_INTERRUPTED)]) await remove(id);
   }
 
   private async records(): Promise<JobRecord[]> {

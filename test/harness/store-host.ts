@@ -134,6 +134,7 @@ export function fakeDisk(): FakeDisk {
     async remove(folder) {
       const keys = [...files.keys()].filter((key) => key.startsWith(`${folder} `));
       if (keys.length === 0) throw new DOMException('', 'NotFoundError');
+      if (keys.some((key) => files.get(key)!.edited)) throw new DOMException('', 'NoModificationAllowedError');
       for (const key of keys) files.delete(key);
     },
     removeFile: async (folder, path) => void files.delete(`${folder} ${path}`),

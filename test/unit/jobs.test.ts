@@ -169,6 +169,7 @@ describe('a job', () => {
       const file = disk.files.get(path);
       if (file) file.written = file.written.slice(0, 10);
     }
+    await disk.edit('dying', 'job-0'); // of a tab whose locks are gone and whose files are not
     await interrupt(one, 'last', 1);
     expect((await one.list()).map(({ id }) => id)).toEqual(['job-2', 'job-3', 'job-4', 'job-5', 'waits', 'last']);
     expect(await disk.folders()).not.toContain('job-6');
