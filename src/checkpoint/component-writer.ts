@@ -40,7 +40,7 @@ export interface WriteOptions {
   convert?: Convert | undefined;
   /** Slices under way at once; default 1. */
   ahead?: number | undefined;
-  /** Bytes written between two notes in the journal: what a killed import has to do again. Default 64 MiB. */
+  /** Bytes after which the next note in the journal is due: what a killed import has to do again, with the matrix that was begun. Default 64 MiB. */
   noteBytes?: number | undefined;
   onProgress?: ((progress: ImportProgress) => void) | undefined;
   signal?: AbortSignal | undefined;

@@ -49,7 +49,7 @@ export interface WriteModelOptions {
   convert?: Convert | undefined;
   /** Slices under way at once; default 1. */
   ahead?: number | undefined;
-  /** Bytes written between two notes in the journal; default 64 MiB. */
+  /** See {@link WriteOptions.noteBytes} of `component-writer.ts`. */
   noteBytes?: number | undefined;
   onProgress?: (progress: ImportProgress) => void;
   signal?: AbortSignal | undefined;

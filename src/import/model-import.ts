@@ -12,8 +12,8 @@ import {
   changeLock,
   type Disk,
   JOURNAL_FILE,
+  noteOrigin,
   readSmall,
-  SOURCE_FILE,
   type StoreHost,
   storageFull,
   storedFolder,
@@ -194,14 +194,13 @@ async function moveIntoPlace(host: StoreHost, imported: string, bytes: Uint8Arra
   const { disk } = host;
   const list = listPieces(parseManifest(bytes));
   const id = await hashPiece(bytes);
-  const origin = JSON.stringify({ url: null, imported });
   await exclusively(host, id, () =>
     // Moves need no room, and the rest a few kilobytes.
     writing(
       disk,
       () => bytes.length,
       async () => {
-        await writeSmall(disk, id, SOURCE_FILE, new TextEncoder().encode(origin));
+        await noteOrigin(disk, id, { imported });
         await writeSmall(disk, id, MANIFEST_FILE, bytes);
         for (const { path } of list.files) {
           const left = await readable(disk, imported, modelPath(path));

@@ -127,6 +127,22 @@ export async function writeSmall(disk: Disk, id: string, path: string, bytes: Ui
   }
 }
 
+/** Notes where a model came from, beside what is noted by now. */
+export async function noteOrigin(
+  disk: Disk,
+  id: string,
+  origin: { url: string } | { imported: string },
+): Promise<void> {
+  const written = await readSmall(disk, id, SOURCE_FILE);
+  let before: object | null = null;
+  try {
+    before = JSON.parse(new TextDecoder().decode(written));
+  } catch {
+    // None, or its write was cut.
+  }
+  await writeSmall(disk, id, SOURCE_FILE, new TextEncoder().encode(JSON.stringify({ ...before, ...origin })));
+}
+
 /** A stored model as a folder to open. Its bytes are stable: who opens it holds {@link useLock}. */
 export function storedFolder(disk: Disk, id: string): Folder {
   return {

@@ -10,8 +10,8 @@ import {
   fileBytes,
   isFull,
   JOURNAL_FILE,
+  noteOrigin,
   presentPieces,
-  SOURCE_FILE,
   type StoreHost,
   storageFull,
   writeSmall,
@@ -123,7 +123,7 @@ export class Download {
     if (this.doneBytes < list.sizeBytes) await this.checkRoom(sizes);
     try {
       await this.writing(async () => {
-        await writeSmall(disk, id, SOURCE_FILE, new TextEncoder().encode(JSON.stringify({ url })));
+        await noteOrigin(disk, id, { url });
         await writeSmall(disk, id, MANIFEST_FILE, bytes);
         this.journalFile = await disk.edit(id, JOURNAL_FILE);
         this.journalFile.write(0, this.journal); // In place: a crash within it must not forget what is there.

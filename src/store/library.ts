@@ -164,18 +164,22 @@ export async function verifyModel(
   });
 }
 
-/** Verifies a model and fetches what is broken or missing from where it came. Gives what the verification found. */
+/**
+ * Verifies a model and fetches what is broken or missing from where it came. Gives what the verification found. Throws
+ * `unreadable-source` when there is something to fetch and no address to fetch it from, as of models that were imported here.
+ */
 export async function repairModel(host: StoreHost, id: string, work: StoreWork): Promise<Verification> {
   const { url } = await existing(host.disk, id);
-  if (url === null) {
-    throw new ZoetropeError(
-      'unreadable-source',
-      'Where this model came from is not known any more. Download it again.',
-    );
-  }
   const found = await verifyModel(host, id, work);
-  if (!found.complete) await downloadModel(host, url, { ...work, id });
-  return found;
+  if (found.complete) return found;
+  if (url !== null) {
+    await downloadModel(host, url, { ...work, id });
+    return found;
+  }
+  throw new ZoetropeError(
+    'unreadable-source',
+    'No address is known from which what is broken or missing could be fetched. Import the same sources again, or download the model again.',
+  );
 }
 
 /** Holds both locks of a folder while `work` runs. Throws `model-in-use` while it is open or being changed, here or in another tab. */

@@ -6,7 +6,8 @@ import { importModel, unfinishedImports } from '../../src/import/model-import';
 import type { ConvertPool } from '../../src/import/threads';
 import { hashPiece, MANIFEST_FILE } from '../../src/manifest';
 import type { StoreProgress } from '../../src/protocol';
-import { deleteModel, listModels, useStored, verifyModel } from '../../src/store/library';
+import { noteOrigin } from '../../src/store/disk';
+import { deleteModel, listModels, repairModel, useStored, verifyModel } from '../../src/store/library';
 import { modelPath } from '../../src/store/pieces';
 import { openModel } from '../../src/store/verified';
 import { checkpointFiles, checkpointTensors } from '../harness/checkpoint';
@@ -62,6 +63,30 @@ describe('an import into the store', async () => {
     copy.release();
     await deleteModel(host, wanted);
     expect(await host.disk.folders()).toEqual([]);
+  });
+
+  it('of what is broken by then makes that again, whose repair has no address to fetch from', async () => {
+    const host = fakeHost(unreachable);
+    const work = { signal: new AbortController().signal, onProgress: () => undefined };
+    await run(host);
+    expect(await repairModel(host, wanted, work)).toMatchObject({ complete: true });
+    host.disk.files.get(`${wanted} ${modelPath('vae.safetensors')}`)!.written[100]! ^= 1;
+    await expect(repairModel(host, wanted, work)).rejects.toThrow('Import the same sources again');
+    expect(await run(host)).toBe(wanted);
+    await expectWhole(host);
+  });
+
+  it('of a model that was downloaded leaves its address known', async () => {
+    const host = fakeHost(unreachable);
+    await noteOrigin(host.disk, wanted, { url: 'https://x.test/m/' });
+    await run(host);
+    const [model] = await listModels(host);
+    expect(model).toMatchObject({ id: wanted, url: 'https://x.test/m/', state: 'complete' });
+    await noteOrigin(host.disk, wanted, { url: 'https://x.test/n/' });
+    const pool = () => {
+      throw new Error('It is known as what was imported, too.');
+    };
+    expect(await run(host, source(), { pool })).toBe(wanted);
   });
 
   it('gives at once what it has made, and makes another of other settings', async () => {
