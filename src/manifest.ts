@@ -76,6 +76,9 @@ export interface ByteSource {
   readInto?(begin: number, buffer: Uint8Array): Promise<void>;
 }
 
+/** Cause of an `unreadable-source` that does not say that there is no such file: the server gives no answer yet. */
+export const NO_ANSWER = 'no answer';
+
 /** Files by relative path with `/` separators. `open` throws `unreadable-source` when there is no such file. */
 export interface Folder {
   open(path: string): Promise<ByteSource>;

@@ -16,6 +16,7 @@ import type { StoreHost } from '../src/store/disk';
 import { httpFolder } from '../src/store/http';
 import type { NewJob } from '../src/store/jobs';
 import { findPart } from '../src/store/parts';
+import { sleep } from '../src/store/patience';
 import { openModel, type VerifiedModel } from '../src/store/verified';
 import { chooseEncoder } from '../src/video/encode';
 import { encoderCandidates } from '../src/video/levels';
@@ -23,7 +24,7 @@ import type { ByteSink } from '../src/video/mp4';
 import { keeping, onJobs, type Running } from './jobs';
 import { cancelJob, inLine, inTurn, isIdle } from './line';
 import { expansionEngines, textCheckers } from './prompts';
-import { openStorage, sleep } from './store-host';
+import { openStorage } from './store-host';
 
 /** The engine's worker: device, runtime and model live here, and one job runs at a time. */
 

@@ -73,7 +73,7 @@ export const importer: Importer = {
 
   run: (specs, settings, job, report) =>
     stoppable(job, report, async (host, work) => {
-      const sources = await openSpecs(specs);
+      const sources = await openSpecs(specs, work.signal);
       const part = await partIn(sources);
       if (part) return importPart(host, part, settings.license, work);
       const names = [...new Set(specs.map(nameOf))];

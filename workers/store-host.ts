@@ -2,6 +2,7 @@ import { messageOf, ZoetropeError } from '../src/errors';
 import type { StoreProgress } from '../src/protocol';
 import type { StoreHost } from '../src/store/disk';
 import { MODELS_ROOT, openOpfs } from '../src/store/opfs';
+import { sleep } from '../src/store/patience';
 import type { StoreWork } from '../src/store/work';
 
 /** This origin's private file system as workers use it, and work on it that can be stopped. */
@@ -34,20 +35,6 @@ export function openStorage(): Promise<StoreHost | undefined> {
   return openStore().catch((error: unknown) => {
     if (error instanceof ZoetropeError && error.code === 'storage-unavailable') return undefined;
     throw error;
-  });
-}
-
-/** Resolves early at the signal. */
-export function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener('abort', end, { once: true });
-    if (signal.aborted) end();
   });
 }
 

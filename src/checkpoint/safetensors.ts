@@ -5,6 +5,7 @@ import {
   DTYPE_BYTES,
   type FileDtype,
   type Folder,
+  NO_ANSWER,
   type RangedTensorSource,
   type ShardTensor,
   type TensorEntry,
@@ -165,12 +166,13 @@ function parseIndex(bytes: Uint8Array, what: string): Map<string, Set<string>> {
   return files;
 }
 
-/** Opens a file; undefined when there is none. */
+/** Opens a file; undefined when there is none. Throws `unreadable-source` when a server does not say whether there is. */
 export async function openIfThere(folder: Folder, path: string): Promise<ByteSource | undefined> {
   try {
     return await folder.open(path);
   } catch (error) {
-    if (error instanceof ZoetropeError && error.code === 'unreadable-source') return undefined;
+    const none = error instanceof ZoetropeError && error.code === 'unreadable-source' && error.cause !== NO_ANSWER;
+    if (none) return undefined;
     throw error;
   }
 }

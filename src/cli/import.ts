@@ -121,7 +121,7 @@ export async function runImport(args: ImportArguments, script?: URL): Promise<Ma
   const options = optionsOf(args);
   const target = diskTarget(to);
   const manifest = await interruptible(sources, script, async (signal, start) => {
-    const checkpoint = await openCheckpoint(await openSources(sources), signal);
+    const checkpoint = await openCheckpoint(await openSources(sources, signal), signal);
     const { convert, ahead } = start() ?? {};
     const name = args.name ?? basename(resolve(to));
     return writeModel({ ...options, name, sink: target, journal: target, convert, ahead, signal }, checkpoint);
@@ -141,7 +141,7 @@ export async function runImportComponents(
   const sources = { from, high, low };
   const options = optionsOf(args);
   const result = await interruptible({ ...sources, components: wanted }, script, async (signal, start) => {
-    const opened = await openComponents(await openSources(sources), wanted, signal);
+    const opened = await openComponents(await openSources(sources, signal), wanted, signal);
     const { convert, ahead } = start() ?? {};
     const names = { name: args.name, defaultName: basename(resolve(to)) };
     return importComponents(opened, { ...options, ...names, folder: diskTarget(to), wanted, convert, ahead, signal });

@@ -26,8 +26,8 @@ async function fileSource(path: string): Promise<ImportSource> {
   return { path, file: await diskFolder(dirname(path), UNCHANGED).open(basename(path)) };
 }
 
-async function sourcesAt(path: string): Promise<ImportSource[]> {
-  if (isUrl(path)) return [await urlSource(path)];
+async function sourcesAt(path: string, signal: AbortSignal | undefined): Promise<ImportSource[]> {
+  if (isUrl(path)) return [await urlSource(path, { signal })];
   try {
     return (await stat(path)).isDirectory() ? await folderSource(path) : [await fileSource(path)];
   } catch (error) {
@@ -37,13 +37,13 @@ async function sourcesAt(path: string): Promise<ImportSource[]> {
 }
 
 /** Opens the sources. Throws `unreadable-source` for what is not there. */
-export async function openSources({ from, high, low }: SourceArguments): Promise<ImportSource[]> {
-  const sources = (await Promise.all(from.map(sourcesAt))).flat();
+export async function openSources({ from, high, low }: SourceArguments, signal?: AbortSignal): Promise<ImportSource[]> {
+  const sources = (await Promise.all(from.map((path) => sourcesAt(path, signal)))).flat();
   for (const [path, role] of [
     [high, 'high'],
     [low, 'low'],
   ] as const) {
-    if (path !== undefined) for (const source of await sourcesAt(path)) sources.push({ ...source, role });
+    if (path !== undefined) for (const source of await sourcesAt(path, signal)) sources.push({ ...source, role });
   }
   return sources;
 }

@@ -86,14 +86,14 @@ async function fileSources(specs: readonly Extract<SourceSpec, { kind: 'file' }>
  * Opens the sources. Throws `bad-request` when there are none or an address is none, and `unreadable-source` for what cannot be
  * read.
  */
-export async function openSpecs(specs: readonly SourceSpec[]): Promise<ImportSource[]> {
+export async function openSpecs(specs: readonly SourceSpec[], signal?: AbortSignal): Promise<ImportSource[]> {
   if (specs.length === 0) {
     throw new ZoetropeError('bad-request', 'An import needs at least one source: a file, a folder or a URL.');
   }
   const sources = await fileSources(specs.filter((spec) => spec.kind === 'file'));
   for (const spec of specs) {
     if (spec.kind === 'file') continue;
-    const own = spec.kind === 'url' ? [await urlSource(spec.url)] : await handleSources(spec.handle);
+    const own = spec.kind === 'url' ? [await urlSource(spec.url, { signal })] : await handleSources(spec.handle);
     sources.push(...own.map((source) => ({ ...source, role: spec.role })));
   }
   return sources;

@@ -9,7 +9,12 @@ const MAX_WHOLE_BYTES = 64 * 1024 * 1024;
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
 function unreadable(url: string, why: string, cause?: unknown): ZoetropeError {
-  return new ZoetropeError('unreadable-source', `${url} ${why}`, cause === undefined ? {} : { cause });
+  // Without its query, which may be a signature that nobody else should see.
+  return new ZoetropeError(
+    'unreadable-source',
+    `${url.replace(/\?.*$/s, '')} ${why}`,
+    cause === undefined ? {} : { cause },
+  );
 }
 
 /** `bytes 0-0/1234` to numbers; undefined for anything else, an unknown total included. */
@@ -132,6 +137,7 @@ async function get(fetch: Fetch, url: string, range: string, signal: AbortSignal
     response = await fetch(url, { headers: { Range: range }, ...(signal && { signal }) });
   } catch (error) {
     if (signal?.aborted) throw new ZoetropeError('aborted', `Reading ${url} was cancelled.`, { cause: error });
+    if (error instanceof ZoetropeError) throw error;
     throw unreadable(url, `cannot be reached: ${messageOf(error)}.`, error);
   }
   if (response.status === 200 || response.status === 206 || response.status === 416) return response;

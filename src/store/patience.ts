@@ -1,4 +1,5 @@
 import { ZoetropeError } from '../errors';
+import { NO_ANSWER } from '../manifest';
 import type { StoreHost } from './disk';
 import { backOffMs, MAX_ATTEMPTS } from './retry';
 import type { Again } from './transfer';
@@ -24,7 +25,7 @@ export class Patience {
       failures = result.fresh ? 1 : failures + 1;
       if (failures === MAX_ATTEMPTS) {
         const message = `${url} ${result.why}, and did not do better in ${MAX_ATTEMPTS} requests. What is there stays; continue later.`;
-        throw new ZoetropeError('unreadable-source', message);
+        throw new ZoetropeError('unreadable-source', message, { cause: NO_ANSWER });
       }
       const now = this.host.now();
       if (result.waitMs > 0) this.until = Math.max(this.until, now + result.waitMs);
@@ -42,6 +43,20 @@ export class Patience {
       await this.host.sleep(waitMs, this.signal);
     }
   }
+}
+
+/** Resolves early at the signal. */
+export function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener('abort', end, { once: true });
+    if (signal.aborted) end();
+  });
 }
 
 function isAgain(value: unknown): value is Again {

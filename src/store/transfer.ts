@@ -1,5 +1,5 @@
 import { messageOf, ZoetropeError } from '../errors';
-import { MANIFEST_FILE } from '../manifest';
+import { MANIFEST_FILE, NO_ANSWER } from '../manifest';
 import { chunksOf, discard, Shuttle } from './chunks';
 import { type Fetch, parseContentRange } from './http';
 import { isTransient, LONGEST_RETRY_AFTER_MS, retryAfterMs } from './retry';
@@ -34,6 +34,22 @@ function refuse(code: 'unreadable-source' | 'corrupt-data', url: string, why: st
   throw new ZoetropeError(code, `${url} ${why}`);
 }
 
+/** What a status that may be another next time asks for; undefined for other statuses. */
+function judgeStatus(
+  url: string,
+  { status, headers }: Pick<Response, 'status' | 'headers'>,
+  nowMs: number,
+): Again | undefined {
+  if (!isTransient(status)) return undefined;
+  const waitMs = retryAfterMs(headers.get('Retry-After'), nowMs) ?? 0;
+  if (waitMs > LONGEST_RETRY_AFTER_MS) {
+    const minutes = Math.ceil(waitMs / 60_000);
+    const message = `${url} answered ${status} and asks to wait ${minutes} minutes. Continue then.`;
+    throw new ZoetropeError('unreadable-source', message, { cause: NO_ANSWER });
+  }
+  return { kind: 'again', why: `answered ${status}`, waitMs };
+}
+
 /**
  * Judges status and headers. Throws `corrupt-data` where the server's file has another length than the manifest states and
  * `unreadable-source` where no further request can help.
@@ -44,14 +60,8 @@ function refuse(code: 'unreadable-source' | 'corrupt-data', url: string, why: st
 export function judgeHead(wanted: Wanted, response: Pick<Response, 'status' | 'headers'>, nowMs: number): Head {
   const { url, begin, end, sizeBytes } = wanted;
   const { status, headers } = response;
-  if (isTransient(status)) {
-    const waitMs = retryAfterMs(headers.get('Retry-After'), nowMs) ?? 0;
-    if (waitMs > LONGEST_RETRY_AFTER_MS) {
-      const minutes = Math.ceil(waitMs / 60_000);
-      refuse('unreadable-source', url, `answered ${status} and asks to wait ${minutes} minutes. Continue then.`);
-    }
-    return { kind: 'again', why: `answered ${status}`, waitMs };
-  }
+  const later = judgeStatus(url, response, nowMs);
+  if (later) return later;
   const encoding = headers.get('Content-Encoding') ?? 'identity';
   const length = headers.get('Content-Length');
   if (status === 200) {
@@ -176,6 +186,39 @@ export async function request(
     watch.end();
     await discard(response);
     throw error;
+  }
+}
+
+/**
+ * Sends a request as `fetch` does and holds the range that answers it, so that one which breaks off or ends too early can be asked for
+ * again. Other answers are handed on as they come.
+ * @param what the URL as messages show it.
+ * @param bytes of the range that is asked for.
+ */
+export async function requestHeld(
+  url: string,
+  init: RequestInit,
+  what: string,
+  bytes: number,
+  options: TransferOptions,
+): Promise<Again | Response> {
+  const watch = new Watch(options);
+  try {
+    const response = await options.fetch(url, { ...init, signal: watch.signal });
+    const later = judgeStatus(what, response, options.now());
+    if (later) await discard(response);
+    if (later || response.status !== 206) return later ?? response;
+    const body = openBody(response, watch, new Shuttle());
+    const held = new Uint8Array(bytes);
+    const problem = (await body.fill(held, () => undefined)) ?? (await body.end());
+    await body.cancel();
+    const { status, headers } = response;
+    return problem ?? new Response(held, { status, headers });
+  } catch (error) {
+    if (error instanceof ZoetropeError) throw error;
+    return watch.explain(error, 'cannot be reached');
+  } finally {
+    watch.end();
   }
 }
 
