@@ -7,7 +7,7 @@ import { schedule } from '../../src/diffusion/schedule';
 import { unipc } from '../../src/diffusion/unipc';
 import type { Folder } from '../../src/manifest';
 import { residentModel } from '../../src/model';
-import { generate, type Host, type Model } from '../../src/pipeline';
+import { type Checkpoint, generate, type Host, type Model } from '../../src/pipeline';
 import { type Request, resolveRequest } from '../../src/request';
 import { openModel, type VerifiedModel } from '../../src/store/verified';
 import { openTestGpu, type TestGpu } from '../harness/dawn';
@@ -49,7 +49,13 @@ beforeAll(async () => {
 afterAll(() => test?.close());
 
 /** Makes a video behind `saved`. */
-function run(model: Model, settings: Partial<Request>, change: Partial<Host> = {}, saved?: SamplerState) {
+function run(
+  model: Model,
+  settings: Partial<Request>,
+  change: Partial<Host> = {},
+  saved?: SamplerState,
+  save: Checkpoint['save'] = async () => undefined,
+) {
   const request = { prompt: 'a', num_frames: 17, ...UNGUIDED, ...settings };
   const none = async () => undefined;
   const decided = { request: resolveRequest(request, AVAILABLE, () => 7), prompt: 'a' };
@@ -61,7 +67,7 @@ function run(model: Model, settings: Partial<Request>, change: Partial<Host> = {
     safety: [],
     openPictures: () => Promise.reject(new Error('not asked for')),
     expansion: [],
-    checkpoint: { decided, decide: none, load: async () => saved, save: none },
+    checkpoint: { decided, decide: none, load: async () => saved, save },
     budgetBytes: Infinity,
     now: () => performance.now(),
     randomSeed: () => 7,
@@ -82,11 +88,19 @@ it('reuses no residual that an earlier run, which had no room for any, has not k
   const latents = new Map(unipc.state.map((name) => [name, new Float32Array(LATENTS)]));
   const behind = async (stepsDone: number) => {
     const settings = { num_inference_steps: STEPS, acceleration: 'regular' } as const;
-    const { timings } = await run(model, settings, {}, { stepsDone, latents });
-    return timings.evaluations.skipped.conditional;
+    const kept: number[] = [];
+    const { timings } = await run(model, settings, {}, { stepsDone, latents }, async (read) => {
+      kept.push((await read()).stepsDone);
+    });
+    return { skipped: timings.evaluations.skipped.conditional, kept };
   };
-  expect(await behind(last - 1)).toEqual(skipped);
-  expect(await behind(last)).toEqual([]); // the step that would have kept it is done
+  const rest = (from: number) => Array.from({ length: STEPS - from }, (_, index) => from + 1 + index);
+  // Behind the steps before those that reuse, nobody can go on.
+  const resumable = rest(last - 1).filter((stepsDone) => !skipped.includes(stepsDone));
+  expect(await behind(last - 1)).toEqual({ skipped, kept: resumable });
+  expect(resumable.length).toBeLessThan(rest(last - 1).length);
+  // Here the step that would have kept a residual is done.
+  expect(await behind(last)).toEqual({ skipped: [], kept: rest(last) });
 });
 
 describe.each([

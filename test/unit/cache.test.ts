@@ -113,6 +113,7 @@ describe('other settings', () => {
     });
     expect(steps[1]).toEqual({ conditional: 'keep', unconditional: 'compute' });
     expect(steps[2]).toEqual({ conditional: 'skip', unconditional: 'compute' });
+    expect(resumableAfter(steps, 1)).toBe(false);
   });
 });
 

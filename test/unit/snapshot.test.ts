@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { peekSnapshot, readSnapshot, type Snapshot, writeSnapshot } from '../../src/store/snapshot';
 import { type FakeDisk, fakeDisk } from '../harness/store-host';
@@ -47,6 +48,8 @@ describe('a snapshot', () => {
         if (dies) disk.crash();
         disk.beforeWrite = () => undefined;
         expect(written).toBe(failing >= 5); // facts, three arrays, header
+        // A full disk gets back what it gave.
+        if (!written && !dies) expect(disk.files.get(paths[0]!)!.written).toHaveLength(0);
         expect(await read(disk), `write ${failing}`).toEqual(snapshot(written ? 3 : 2));
         await write(disk, 4);
         expect(await read(disk)).toEqual(snapshot(4));
@@ -70,6 +73,33 @@ describe('a snapshot', () => {
     }
     newest.written = whole;
     expect(await read(disk)).toEqual(snapshot(2));
+  });
+
+  it('writes its header when all behind it is on the disk', async () => {
+    const disk = fakeDisk();
+    await write(disk, 1);
+    await write(disk, 2);
+    const file = disk.files.get(paths[0]!)!;
+    const before = file.flushed;
+    const flushed: number[] = [];
+    disk.beforeWrite = () => flushed.push(file.flushed.length);
+    await write(disk, 3);
+    expect(flushed.slice(0, -1)).toEqual(Array(4).fill(before.length));
+    expect(flushed.at(-1)).toBe(file.written.length);
+  });
+
+  it('is none in a format of another version', async () => {
+    const disk = fakeDisk();
+    await write(disk, 1);
+    const { written } = disk.files.get(paths[0]!)!;
+    const [hashAt, headerBytes] = [24, 64];
+    written[4] = 2;
+    const factsBytes = new DataView(written.buffer).getUint32(16, true);
+    const covered = [...written.subarray(0, hashAt), ...written.subarray(headerBytes, headerBytes + factsBytes)];
+    written.set(createHash('sha256').update(Uint8Array.from(covered)).digest(), hashAt);
+    expect(await read(disk)).toBeUndefined();
+    written[4] = 1;
+    expect(await read(disk)).toBeUndefined(); // the hash covers the version
   });
 
   it('is none when both files are spoilt', async () => {
