@@ -123,7 +123,15 @@ describe('BlockStream', () => {
   it('reads the blocks of the next network behind its last one, in the same slots', async () => {
     const { memory } = test.gpu;
     const before = memory.liveBytes;
-    const other = filledSource({ fill_prefix: 'other.', tensors });
+    const filled = filledSource({ fill_prefix: 'other.', tensors });
+    const reads: string[] = [];
+    const other: TensorSource = {
+      ...filled,
+      read(name) {
+        reads.push(name);
+        return filled.read(name);
+      },
+    };
     const stream = await open(3);
     for (let index = 0; index < CONFIG.numLayers; index++) {
       if (index === 2) stream.followWith(other);
@@ -133,8 +141,10 @@ describe('BlockStream', () => {
     const next = await stream.handOver(other);
     stream[Symbol.dispose](); // owns nothing any more
     expect(memory.liveBytes).toBe(held);
-    using weights = await Weights.upload(test.gpu, other);
+    using weights = await Weights.upload(test.gpu, filled);
     const { ready } = next.report();
+    for (const index of [0, 1]) await next.block(index);
+    expect(reads.filter((name) => /blocks.[01].modulation/.test(name))).toHaveLength(2); // they were there
     for (const index of [0, 1, 2, 3, 0]) {
       const [streamed, kept] = [await next.block(index), weights.at(`blocks.${index}.`)];
       for (const name of ['modulation', 'ffn.2.bias']) {

@@ -4,10 +4,12 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { namedModel } from '../../src/cli/named-models';
 import { parseBytes, runPlan } from '../../src/cli/plan';
-import { estimateBudget } from '../../src/plan/device';
+import { planVideo } from '../../src/plan';
+import { estimateBudget, GUARANTEED_LIMITS } from '../../src/plan/device';
 import { durationText } from '../../src/plan/explain';
 import { nearestRequest } from '../../src/plan/nearest';
-import { dispatchMac, evenPace, operations, type StageWork, stageSeconds } from '../../src/plan/pace';
+import { dispatchMac, evenPace, operations, type Pace, type StageWork, stageSeconds } from '../../src/plan/pace';
+import { modelBytes } from '../../src/plan/residency';
 import { chunkLength } from '../../src/plan/transformer';
 import { type Request, type ResolvedRequest, resolveRequest } from '../../src/request';
 
@@ -118,6 +120,35 @@ describe('time', () => {
     expect(stageSeconds(work, pace)).toBe(2 + 2 + 1 + 5);
     expect(stageSeconds({ ...work, overlapped: true }, pace)).toBe(5);
     expect(stageSeconds({ ...work, overlapped: true, uploadBytes: 9e9 }, pace)).toBe(9);
+  });
+
+  it('is that of the weights’ way to the GPU where that takes longest', () => {
+    const model = namedModel('a14b');
+    const limits = { ...GUARANTEED_LIMITS, f16: true, cpu: false };
+    const at = (budgetBytes: number, pace: Partial<Pace>, wanted: Partial<Request> = {}) => {
+      const fast = { products: 1e20, attention: 1e20, convolutions: 1e20, upload: 1e20, ...pace };
+      const request = resolved({ acceleration: 'none', interpolator_model: 'none', ...wanted });
+      const plan = planVideo(request, model, { ...limits, budgetBytes, pace: fast });
+      return { ...plan, high: plan.stages[1]!.seconds!, text: plan.stages[0]! };
+    };
+    const total = modelBytes(model.components).high!.total / 1e9;
+    const slow = { upload: 1e9 };
+    const whole = at(24e9, slow);
+    expect(whole.weights.residency).toBe('one');
+    expect(whole.high / total).toBeCloseTo(1, 3);
+    const { highSteps } = whole.denoise.schedule;
+    const streamed = at(8e9, slow, { resolution: '480p' });
+    expect(streamed.denoise.dit).toMatchObject({ branchOrder: 'layer-major', textKeys: 'kept' });
+    expect(streamed.high / total).toBeCloseTo(highSteps + 1, 3); // and once for the keys of the text
+    const twice = at(7e9, slow, { num_frames: 121 });
+    expect(twice.denoise.dit).toMatchObject({ branchOrder: 'branch-major', textKeys: 'each-block' });
+    expect(twice.high / total).toBeCloseTo(2 * highSteps, 3);
+    // A streamed text encoder computes meanwhile.
+    const bytes = modelBytes(model.components).text_encoder!.total;
+    const { text, weights } = at(3.2e9, slow, { resolution: '480p', num_frames: 17 });
+    expect(weights.textSlots).not.toBeNull();
+    const even = { upload: 1e9, products: text.flop / (bytes / 1e9) };
+    expect(at(3.2e9, even, { resolution: '480p', num_frames: 17 }).text.seconds).toBeCloseTo(bytes / 1e9, 3);
   });
 
   it('is told as exactly as it is known', () => {
