@@ -1,3 +1,4 @@
+import { patientFetch } from '../src/import/url';
 import type { PartName } from '../src/part';
 import type { ModelStore } from '../src/protocol';
 import { downloadModel, folderUrl } from '../src/store/download';
@@ -15,7 +16,8 @@ export const store: ModelStore = {
   download: (url, job, report) =>
     stoppable(job, report, async (host, work) => {
       const id = await downloadModel(host, url, work);
-      const folderOf = (part: PartName) => httpFolder(new URL(`../${part}/`, folderUrl(url)).href);
+      const reading = { fetch: patientFetch(work), signal: work.signal };
+      const folderOf = (part: PartName) => httpFolder(new URL(`../${part}/`, folderUrl(url)).href, reading);
       await storePartsBeside(host, folderOf, { signal: work.signal });
       return id;
     }),

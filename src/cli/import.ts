@@ -11,7 +11,7 @@ import { convertPool, type ThreadSources } from './convert-pool';
 import { diskTarget } from './files';
 import { partSources, runImportPart } from './import-part';
 import { clock } from './progress';
-import { openSources, type SourceArguments } from './sources';
+import { openSources, refuseOverwriting, type SourceArguments } from './sources';
 
 /** What `zoetrope import` takes. */
 export interface ImportArguments extends SourceArguments {
@@ -121,7 +121,9 @@ export async function runImport(args: ImportArguments, script?: URL): Promise<Ma
   const options = optionsOf(args);
   const target = diskTarget(to);
   const manifest = await interruptible(sources, script, async (signal, start) => {
-    const checkpoint = await openCheckpoint(await openSources(sources, signal), signal);
+    const opened = await openSources(sources, signal);
+    await refuseOverwriting(opened, to);
+    const checkpoint = await openCheckpoint(opened, signal);
     const { convert, ahead } = start() ?? {};
     const name = args.name ?? basename(resolve(to));
     return writeModel({ ...options, name, sink: target, journal: target, convert, ahead, signal }, checkpoint);
@@ -141,7 +143,9 @@ export async function runImportComponents(
   const sources = { from, high, low };
   const options = optionsOf(args);
   const result = await interruptible({ ...sources, components: wanted }, script, async (signal, start) => {
-    const opened = await openComponents(await openSources(sources, signal), wanted, signal);
+    const found = await openSources(sources, signal);
+    await refuseOverwriting(found, to);
+    const opened = await openComponents(found, wanted, signal);
     const { convert, ahead } = start() ?? {};
     const names = { name: args.name, defaultName: basename(resolve(to)) };
     return importComponents(opened, { ...options, ...names, folder: diskTarget(to), wanted, convert, ahead, signal });
@@ -180,8 +184,10 @@ export function importCommand(script?: URL): Command {
     .option('--sizes <json>', 'pixel sizes of all nine labels, for models that are not Wan’s own')
     .action(async (options: ImportArguments) => {
       const part = await partSources(options);
-      if (part) await runImportPart(part, options);
-      else if (options.components) await runImportComponents(options.components, options, script);
+      if (part) {
+        if ('path' in part) await refuseOverwriting([part], options.to);
+        await runImportPart(part, options);
+      } else if (options.components) await runImportComponents(options.components, options, script);
       else await runImport(options, script);
     });
 }

@@ -1,4 +1,4 @@
-import { readdir, stat } from 'node:fs/promises';
+import { readdir, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type ImportSource, looseWeights } from '../checkpoint/sources';
 import { messageOf, ZoetropeError } from '../errors';
@@ -46,4 +46,19 @@ export async function openSources({ from, high, low }: SourceArguments, signal?:
     if (path !== undefined) for (const source of await sourcesAt(path, signal)) sources.push({ ...source, role });
   }
   return sources;
+}
+
+/** Files that imports write into their folder. */
+const WRITTEN = /^((high|low|text_encoder|vae)(-\d+)?|film|rife)\.safetensors$|^(tokenizer|zoetrope)\.json$/i;
+
+/** Refuses, with `bad-request`, sources that an import into this folder would write over before it has read them. */
+export async function refuseOverwriting(sources: readonly ImportSource[], to: string): Promise<void> {
+  const target = await realpath(to).catch(() => undefined); // Undefined where it is not there yet.
+  for (const { path, file } of sources) {
+    if (!file || isUrl(path) || !WRITTEN.test(basename(path)) || (await realpath(dirname(path))) !== target) continue;
+    throw new ZoetropeError(
+      'bad-request',
+      `The import would write over its own source ${path}. Choose another folder with --to.`,
+    );
+  }
 }

@@ -57,7 +57,12 @@ async function folderSources(path: string, names: readonly string[], folder: Fol
 async function handleSources(handle: FileSystemFileHandle | FileSystemDirectoryHandle): Promise<ImportSource[]> {
   if (handle.kind === 'file') return [{ path: handle.name, file: await handleFile(handle, handle.name) }];
   const names: string[] = [];
-  for await (const name of handle.keys()) names.push(name);
+  try {
+    for await (const name of handle.keys()) names.push(name);
+  } catch (cause) {
+    const why = `${handle.name} cannot be read: ${messageOf(cause)}. Choose the folder again.`;
+    throw new ZoetropeError('unreadable-source', why, { cause });
+  }
   return folderSources(handle.name, names, handleFolder(handle));
 }
 

@@ -17,8 +17,8 @@ export interface UrlOptions extends Partial<Pick<StoreHost, 'fetch' | 'now' | 's
   stallMs?: number | undefined;
 }
 
-/** `fetch` that asks again for what breaks off, falls silent or is put off, as downloads do (`store/retry.ts`). */
-function patientFetch(options: UrlOptions): Fetch {
+/** `fetch` for ranges that asks again for what breaks off, falls silent or is put off, as downloads do (`store/retry.ts`). */
+export function patientFetch(options: UrlOptions): Fetch {
   const { signal = new AbortController().signal, stallMs } = options;
   const { fetch = (url, init) => globalThis.fetch(url, init), now = Date.now, random = Math.random } = options;
   const patience = new Patience({ now, random, sleep: options.sleep ?? sleep }, signal, () => undefined);

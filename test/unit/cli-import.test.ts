@@ -62,6 +62,20 @@ describe('zoetrope import', () => {
     await expect(readdir(join(folder, 'to'))).rejects.toThrow();
   });
 
+  it('refuses to write over its own sources', async () => {
+    const model = join(folder, 'model');
+    await run('--to', model);
+    const vae = join(model, 'vae.safetensors');
+    const before = await readFile(vae);
+    for (const more of [[], ['--components', 'vae']]) {
+      await expect(run('--to', `${folder}/./model`, '--from', vae, ...more)).rejects.toMatchObject({
+        code: 'bad-request',
+        message: expect.stringContaining('its own source'),
+      });
+    }
+    expect(await readFile(vae)).toEqual(before);
+  });
+
   it('refuses another form of storage', async () => {
     await expect(run('--to', join(folder, 'to'), '--quant', 'q5')).rejects.toMatchObject({
       code: 'commander.invalidArgument',

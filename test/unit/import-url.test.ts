@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { openIfThere } from '../../src/checkpoint/safetensors';
+import { openSpecs } from '../../src/import/sources';
 import { urlSource } from '../../src/import/url';
 
 const CONTENT = Uint8Array.from({ length: 1000 }, (_, i) => (i * 7) % 256);
@@ -102,5 +103,14 @@ describe('a file on a server that an import reads', () => {
     const options = reading({ 1: abort }, controller.signal);
     const { file } = await urlSource(URL_, options);
     await expect(file!.read(10, 20)).rejects.toMatchObject({ code: 'aborted' });
+  });
+});
+
+it('a folder that has gone since it was chosen is an unreadable source', async () => {
+  const keys = () => ({ [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(new DOMException('gone')) }) });
+  const handle = { kind: 'directory', name: 'Wan', keys } as unknown as FileSystemDirectoryHandle;
+  await expect(openSpecs([{ kind: 'handle', handle }])).rejects.toMatchObject({
+    code: 'unreadable-source',
+    message: 'Wan cannot be read: gone. Choose the folder again.',
   });
 });
