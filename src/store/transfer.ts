@@ -50,6 +50,16 @@ function judgeStatus(
   return { kind: 'again', why: `answered ${status}`, waitMs };
 }
 
+function refusePacked(url: string, headers: Headers): void {
+  const encoding = headers.get('Content-Encoding') ?? 'identity';
+  if (encoding === 'identity') return;
+  refuse(
+    'unreadable-source',
+    url,
+    `answered with a range of the file packed by ${encoding}, which cannot be unpacked. The server must send models as they are.`,
+  );
+}
+
 /**
  * Judges status and headers. Throws `corrupt-data` where the server's file has another length than the manifest states and
  * `unreadable-source` where no further request can help.
@@ -72,13 +82,7 @@ export function judgeHead(wanted: Wanted, response: Pick<Response, 'status' | 'h
     return { kind: 'whole' };
   }
   if (status === 206) {
-    if (encoding !== 'identity') {
-      refuse(
-        'unreadable-source',
-        url,
-        `answered with a range of the file packed by ${encoding}, which cannot be unpacked. The server must send models as they are.`,
-      );
-    }
+    refusePacked(url, headers);
     const range = parseContentRange(headers.get('Content-Range'));
     if (range && range.total !== sizeBytes) {
       refuse('corrupt-data', url, `has ${range.total} bytes, ${MANIFEST_FILE} states ${sizeBytes}. Ask its publisher.`);
@@ -208,6 +212,7 @@ export async function requestHeld(
     const later = judgeStatus(what, response, options.now());
     if (later) await discard(response);
     if (later || response.status !== 206) return later ?? response;
+    refusePacked(what, response.headers);
     const body = openBody(response, watch, new Shuttle());
     const held = new Uint8Array(bytes);
     const problem = (await body.fill(held, () => undefined)) ?? (await body.end());

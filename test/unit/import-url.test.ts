@@ -67,6 +67,16 @@ describe('a file on a server that an import reads', () => {
     expect(options.waits).toHaveLength(2);
   });
 
+  it('is refused in packed ranges, at once', async () => {
+    const packed = () => new Response('x', { status: 206, headers: { 'Content-Encoding': 'gzip' } });
+    const options = reading({ 1: packed });
+    const { file } = await urlSource(URL_, options);
+    await expect(file!.read(10, 20)).rejects.toThrow(
+      'https://x.test/a.gguf answered with a range of the file packed by gzip',
+    );
+    expect(options.waits).toEqual([]);
+  });
+
   it('is given up after seven requests, without its query being told', async () => {
     const busy = () => new Response('', { status: 503 });
     const options = reading(Object.fromEntries(Array.from({ length: 7 }, (_, i) => [i + 1, busy])));
