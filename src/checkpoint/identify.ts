@@ -11,7 +11,7 @@ import {
   ORIGINAL_UMT5,
   ORIGINAL_VAE,
 } from './names';
-import { WAN_LATENTS_MEAN } from './preview';
+import { WAN_VAE } from './released';
 
 /** What a file's tensors are, with the sizes that their shapes tell. */
 export type Part =
@@ -19,23 +19,6 @@ export type Part =
   | { kind: 'text_encoder'; config: Umt5Config; scheme: NameScheme }
   /** The file does not hold the latents' statistics, so the configuration is known for Wan's own VAE alone. */
   | { kind: 'vae'; config: VaeConfig | undefined; scheme: (config: VaeConfig) => NameScheme; baseDim: number };
-
-/** Standard deviation of each latent channel of the Wan 2.1 VAE: Wan2.2 `wan/modules/vae2_1.py`. */
-const WAN_LATENTS_STD = [
-  2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253,
-  2.8251, 1.916,
-];
-
-/** Sizes of the VAE of Wan 2.1 and of Wan 2.2 A14B: Wan2.2 `wan/modules/vae2_1.py`. */
-const WAN_VAE: VaeConfig = {
-  baseDim: 96,
-  zDim: 16,
-  dimMult: [1, 2, 4, 4],
-  numResBlocks: 2,
-  temporalUpsample: [true, true, false],
-  latentsMean: [...WAN_LATENTS_MEAN],
-  latentsStd: WAN_LATENTS_STD,
-};
 
 /** `eps` of every configuration that Wan published, which weights alone do not tell; likewise UMT5's. */
 const EPS = 1e-6;

@@ -2,10 +2,11 @@ import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { WAN_14B } from '../../src/checkpoint/released';
 import { dataBeginFor, encodeHeader, openSafetensors } from '../../src/checkpoint/safetensors';
 import { largestEntries, storageOf } from '../../src/checkpoint/storage';
 import { diskFolder } from '../../src/cli/files';
-import { type DitConfig, ditShapes } from '../../src/config';
+import { ditShapes } from '../../src/config';
 import { Activations } from '../../src/diffusion/activations';
 import { DitSessions } from '../../src/diffusion/block-graphs';
 import { predictVelocity } from '../../src/diffusion/dit';
@@ -25,18 +26,6 @@ import { seededFloats } from '../harness/near';
  * (8 GB, made once in the folder). Prints time, what waited for weights, and the peak of GPU memory.
  */
 
-const A14B: DitConfig = {
-  dim: 5120,
-  ffnDim: 13_824,
-  numHeads: 40,
-  numLayers: 40,
-  inChannels: 16,
-  outChannels: 16,
-  freqDim: 256,
-  textDim: 4096,
-  textLen: 512,
-  eps: 1e-6,
-};
 const FILE = 'high.safetensors';
 const CHUNK_BYTES = 16 * 1024 * 1024;
 const TEXT_ROWS = 12;
@@ -53,7 +42,7 @@ const { values: options } = parseArgs({
 /** Entries of the shard: matrices in 4-bit blocks without zero points, scales in half floats, vectors in float32. */
 function shardEntries(): Map<string, TensorEntry> {
   const entries = new Map<string, TensorEntry>();
-  for (const [name, shape] of ditShapes(A14B)) {
+  for (const [name, shape] of ditShapes(WAN_14B)) {
     for (const [part, entry] of largestEntries({ name, shape, storage: storageOf(name, shape, 'q4') })) {
       if (part.endsWith(ZERO_POINTS_SUFFIX)) continue;
       entries.set(part, part.endsWith(SCALES_SUFFIX) ? { ...entry, dtype: 'F16' } : entry);
@@ -114,9 +103,9 @@ const frames = Number(options.frames);
 const tokens = frames * 4;
 const { maxBufferSize, maxStorageBufferBindingSize } = gpu.device.limits;
 const limits = { maxBufferSize, maxStorageBufferBindingSize, f16: gpu.f16, cpu: gpu.cpu };
-const plan = planDit(A14B, { tokens, latentFrames: frames, latentHeight: 4, latentWidth: 4 }, limits);
+const plan = planDit(WAN_14B, { tokens, latentFrames: frames, latentHeight: 4, latentWidth: 4 }, limits);
 const source = await openSafetensors(await diskFolder(folder).open(FILE), FILE);
-const sessions = new DitSessions(A14B, ort);
+const sessions = new DitSessions(WAN_14B, ort);
 const scope = new Scope();
 const now = () => performance.now();
 const seconds = (from: number) => ((now() - from) / 1000).toFixed(1);
@@ -127,9 +116,9 @@ console.log(
 const stream = scope.own(
   await BlockStream.open(gpu, source, { prefix: 'blocks.', count: 40, slots: Number(options.slots), now }),
 );
-const activations = scope.own(new Activations(gpu, A14B, plan, 1));
+const activations = scope.own(new Activations(gpu, WAN_14B, plan, 1));
 let began = now();
-const text = { rows: TEXT_ROWS, values: seededFloats(2, TEXT_ROWS * A14B.textDim) };
+const text = { rows: TEXT_ROWS, values: seededFloats(2, TEXT_ROWS * WAN_14B.textDim) };
 const [keys] = await encodeTextKeys(gpu, sessions, stream, [text], plan);
 scope.own(keys!);
 console.log(`Keys and values of a prompt of ${TEXT_ROWS} tokens in 40 blocks: ${seconds(began)} s.`);

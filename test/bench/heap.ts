@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
+import { WAN_14B } from '../../src/checkpoint/released';
 import { browserArguments, findBrowser } from '../../src/cli/browser';
 import { startServer } from '../../src/cli/server';
 import buildPage from '../harness/build-page';
@@ -23,18 +24,7 @@ const { values: options } = parseArgs({
 const LIMIT_BYTES = 128 * 2 ** 20;
 
 buildPage();
-const model = await serveSynthetic({
-  dim: 5120,
-  ffnDim: 13_824,
-  numHeads: 40,
-  numLayers: Number(options.layers),
-  inChannels: 16,
-  outChannels: 16,
-  freqDim: 256,
-  textDim: 4096,
-  textLen: 512,
-  eps: 1e-6,
-});
+const model = await serveSynthetic({ ...WAN_14B, numLayers: Number(options.layers) });
 const server = await startServer({ folders: { '/': resolve(import.meta.dirname, '../../dist/page') } });
 const { path, env } = await findBrowser(true);
 const profile = mkdtempSync(join(tmpdir(), 'zoetrope-heap-'));

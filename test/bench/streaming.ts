@@ -1,3 +1,4 @@
+import { WAN_14B } from '../../src/checkpoint/released';
 import { type DitConfig, ditShapes } from '../../src/config';
 import { Activations } from '../../src/diffusion/activations';
 import { DitSessions } from '../../src/diffusion/block-graphs';
@@ -19,18 +20,7 @@ import { randomSource } from './transformer';
  */
 
 /** Six blocks of A14B, and of a network small enough for a CPU driver to be the slow kernel. */
-const A14B: DitConfig = {
-  dim: 5120,
-  ffnDim: 13_824,
-  numHeads: 40,
-  numLayers: 6,
-  inChannels: 16,
-  outChannels: 16,
-  freqDim: 256,
-  textDim: 4096,
-  textLen: 512,
-  eps: 1e-6,
-};
+const A14B: DitConfig = { ...WAN_14B, numLayers: 6 };
 const SMALL: DitConfig = { ...A14B, dim: 256, ffnDim: 512, numHeads: 2, textDim: 64 };
 
 /** Token grids: 832×480 with 17 frames, and 128 tokens. */

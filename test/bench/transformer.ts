@@ -1,3 +1,4 @@
+import { UMT5_XXL, WAN_14B } from '../../src/checkpoint/released';
 import { type DitConfig, ditShapes, type Shapes, type Umt5Config, umt5Shapes } from '../../src/config';
 import { Activations } from '../../src/diffusion/activations';
 import { DitSessions } from '../../src/diffusion/block-graphs';
@@ -14,30 +15,8 @@ import { alternate, type Variant } from './timing';
 
 /** A block of A14B and a layer of UMT5-XXL at their true widths, with 8-bit and 4-bit weights. */
 
-const A14B: DitConfig = {
-  dim: 5120,
-  ffnDim: 13_824,
-  numHeads: 40,
-  numLayers: 1,
-  inChannels: 16,
-  outChannels: 16,
-  freqDim: 256,
-  textDim: 4096,
-  textLen: 512,
-  eps: 1e-6,
-};
-
-const XXL: Umt5Config = {
-  vocabSize: 256_384,
-  dModel: 4096,
-  dKv: 64,
-  numHeads: 64,
-  dFf: 10_240,
-  numLayers: 1,
-  relativeBuckets: 32,
-  relativeMaxDistance: 128,
-  eps: 1e-6,
-};
+const A14B: DitConfig = { ...WAN_14B, numLayers: 1 };
+const XXL: Umt5Config = { ...UMT5_XXL, numLayers: 1 };
 
 /** 832×480 and 81 frames where a GPU allows; four tokens on a CPU driver. */
 const GPU_GRID = [21, 30, 52] as const;

@@ -8,25 +8,16 @@ import {
   type NameScheme,
   resolveNames,
 } from '../../src/checkpoint/names';
+import { UMT5_XXL, WAN_VAE } from '../../src/checkpoint/released';
 import { openSharded } from '../../src/checkpoint/safetensors';
 import { nameWeights } from '../../src/checkpoint/weights';
 import { diskFolder } from '../../src/cli/files';
-import { type DitConfig, ditShapes, type Shapes, umt5Shapes, type VaeConfig, vaeShapes } from '../../src/config';
+import { type DitConfig, ditShapes, type Shapes, umt5Shapes, vaeShapes } from '../../src/config';
 import { checkpointTensors, SHAPES, safetensors } from '../harness/checkpoint';
 import { memoryFolder } from '../harness/memory-folder';
 import { fill, hasFixtures, readCase } from '../harness/sampling-fixtures';
 
 const FIXTURES = new URL('../../../shared/fixtures/', import.meta.url);
-const WAN_VAE: VaeConfig = {
-  baseDim: 96,
-  zDim: 16,
-  dimMult: [1, 2, 4, 4],
-  numResBlocks: 2,
-  temporalUpsample: [true, true, false],
-  latentsMean: [],
-  latentsStd: [],
-};
-
 describe('diffusers names of the transformer', () => {
   it.each([
     ['patch_embedding.weight', 'patch_embedding.weight'],
@@ -128,18 +119,6 @@ function dit(dim: number, ffnDim: number, numLayers: number, textDim = 4096): Di
   return { ...fixed, dim, ffnDim, numLayers, numHeads: dim / 128, textDim };
 }
 
-const XXL = {
-  vocabSize: 256384,
-  dModel: 4096,
-  dKv: 64,
-  numHeads: 64,
-  dFf: 10240,
-  numLayers: 24,
-  relativeBuckets: 32,
-  relativeMaxDistance: 128,
-  eps: 1e-6,
-};
-
 describe.skipIf(!hasFixtures)('the fixtures', () => {
   const readList = (name: string): Map<string, number[]> =>
     new Map((JSON.parse(readFileSync(new URL(`checkpoint-index/${name}.json`, FIXTURES), 'utf8')) as List).tensors);
@@ -147,7 +126,7 @@ describe.skipIf(!hasFixtures)('the fixtures', () => {
   it.each<[string, Shapes, NameScheme]>([
     ['dit-a14b-diffusers', ditShapes(dit(5120, 13824, 40)), DIFFUSERS_DIT],
     ['dit-1.3b-diffusers', ditShapes(dit(1536, 8960, 30)), DIFFUSERS_DIT],
-    ['umt5-xxl-hf', umt5Shapes(XXL), HUGGING_FACE_UMT5],
+    ['umt5-xxl-hf', umt5Shapes(UMT5_XXL), HUGGING_FACE_UMT5],
     ['vae-diffusers', vaeShapes(WAN_VAE), diffusersVae(WAN_VAE)],
   ])('list every tensor of %s, none missing, none left over', (list, shapes, scheme) => {
     const tensors = readList(list);

@@ -1,34 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { type DitConfig, ditShapes, type Umt5Config } from '../../src/config';
+import { UMT5_XXL, WAN_14B } from '../../src/checkpoint/released';
+import { ditShapes } from '../../src/config';
 import { activationBytes, type DitPlan } from '../../src/diffusion/activations';
 import { type DiffusionTask, diffusionBytes, passScratchBytes, textKeyBytes } from '../../src/diffusion/memory';
 import { planDit } from '../../src/plan';
 import { textEncoderBytes } from '../../src/text/memory';
-
-const A14B: DitConfig = {
-  dim: 5120,
-  ffnDim: 13_824,
-  numHeads: 40,
-  numLayers: 40,
-  inChannels: 16,
-  outChannels: 16,
-  freqDim: 256,
-  textDim: 4096,
-  textLen: 512,
-  eps: 1e-6,
-};
-
-const XXL: Umt5Config = {
-  vocabSize: 256_384,
-  dModel: 4096,
-  dKv: 64,
-  numHeads: 64,
-  dFf: 10_240,
-  numLayers: 24,
-  relativeBuckets: 32,
-  relativeMaxDistance: 128,
-  eps: 1e-6,
-};
 
 const GB = 1e9;
 
@@ -38,7 +14,7 @@ const limits = (f16: boolean) => ({ maxStorageBufferBindingSize: 2 ** 27, maxBuf
 
 /** The arrangement that takes least; one sweep holds the given share of the heads. */
 function frugal(f16: boolean, sweeps: number): DitPlan {
-  const plan = planDit(A14B, LARGEST, limits(f16));
+  const plan = planDit(WAN_14B, LARGEST, limits(f16));
   const groupsPerSweep = Math.ceil(plan.headGroups.length / sweeps);
   return { ...plan, groupsPerSweep, branchOrder: 'branch-major', textKeys: 'each-block' };
 }
@@ -54,7 +30,7 @@ const task = (plan: DitPlan): DiffusionTask => ({
 /** Bytes of a 4-bit expert with scales in float32, `slots` of its blocks. */
 function streamedBytes(slots: number): number {
   let [outside, block] = [0, 0];
-  for (const [name, shape] of ditShapes({ ...A14B, numLayers: 1 })) {
+  for (const [name, shape] of ditShapes({ ...WAN_14B, numLayers: 1 })) {
     const values = shape.reduce((product, size) => product * size, 1);
     const bytes = shape.length === 2 && name.endsWith('.weight') ? values * (0.5 + 4 / 32) : values * 4;
     if (name.startsWith('blocks.')) block += bytes;
@@ -64,7 +40,7 @@ function streamedBytes(slots: number): number {
   return outside + slots * block;
 }
 
-describe('A14B at 1280 × 720 with 121 frames in 8 GB and default limits', () => {
+describe('WAN_14B at 1280 × 720 with 121 frames in 8 GB and default limits', () => {
   it.each([
     ['f16', 2, 1],
     ['f16', 3, 1],
@@ -72,48 +48,48 @@ describe('A14B at 1280 × 720 with 121 frames in 8 GB and default limits', () =>
     ['f32', 3, 4],
   ] as const)('fits with %s operands, %i slots and %i sweeps over the heads', (type, slots, sweeps) => {
     const plan = frugal(type === 'f16', sweeps);
-    const bytes = diffusionBytes(A14B, task(plan)) + streamedBytes(slots);
+    const bytes = diffusionBytes(WAN_14B, task(plan)) + streamedBytes(slots);
     expect(bytes).toBeLessThan(8 * GB);
     expect(bytes).toBeGreaterThan(5.5 * GB); // the residual stream is 2.3 GB, keys and values or half of them as much again
   });
 
   it('does not fit as it runs fastest', () => {
-    const plan = planDit(A14B, LARGEST, limits(true));
-    expect(diffusionBytes(A14B, task(plan)) + streamedBytes(3)).toBeGreaterThan(8 * GB);
+    const plan = planDit(WAN_14B, LARGEST, limits(true));
+    expect(diffusionBytes(WAN_14B, task(plan)) + streamedBytes(3)).toBeGreaterThan(8 * GB);
   });
 
   it('encodes two prompts of 512 tokens in less', () => {
-    expect(textEncoderBytes(XXL, [512, 512])).toBeLessThan(0.4 * GB);
+    expect(textEncoderBytes(UMT5_XXL, [512, 512])).toBeLessThan(0.4 * GB);
   });
 });
 
 describe('what each measure saves', () => {
-  const plan = planDit(A14B, LARGEST, limits(true));
-  const stream = 4 * LARGEST.tokens * A14B.dim;
+  const plan = planDit(WAN_14B, LARGEST, limits(true));
+  const stream = 4 * LARGEST.tokens * WAN_14B.dim;
 
   it('branch-major: a residual stream', () => {
-    const one = activationBytes(A14B, { ...plan, branchOrder: 'branch-major' }, 2);
-    expect(activationBytes(A14B, plan, 2) - one).toBe(stream);
-    expect(activationBytes(A14B, plan, 1)).toBe(one);
+    const one = activationBytes(WAN_14B, { ...plan, branchOrder: 'branch-major' }, 2);
+    expect(activationBytes(WAN_14B, plan, 2) - one).toBe(stream);
+    expect(activationBytes(WAN_14B, plan, 1)).toBe(one);
   });
 
   it('sweeps: keys and values of the other heads, for what attention gives', () => {
-    const f32 = planDit(A14B, LARGEST, limits(false));
+    const f32 = planDit(WAN_14B, LARGEST, limits(false));
     const quarter = { ...f32, groupsPerSweep: Math.ceil(f32.headGroups.length / 4) };
-    const saved = activationBytes(A14B, f32, 1) - activationBytes(A14B, quarter, 1);
+    const saved = activationBytes(WAN_14B, f32, 1) - activationBytes(WAN_14B, quarter, 1);
     expect(saved / stream).toBeCloseTo(2 * 0.75 - 1, 1);
   });
 
   it('text keys in each block: those of 39 blocks', () => {
-    const kept = textKeyBytes(A14B, plan, [512, 512]).making;
+    const kept = textKeyBytes(WAN_14B, plan, [512, 512]).making;
     expect(kept).toBeGreaterThan(0.8 * GB);
-    expect(textKeyBytes(A14B, { ...plan, textKeys: 'each-block' }, [512, 512]).making).toBeLessThan(0.1 * GB);
+    expect(textKeyBytes(WAN_14B, { ...plan, textKeys: 'each-block' }, [512, 512]).making).toBeLessThan(0.1 * GB);
   });
 
   it('shorter chunks: scratch in proportion', () => {
     const scratch = (tokens: number) => {
       const chunks = [{ index: 0, begin: 0, tokens }];
-      return passScratchBytes(A14B, { ...plan, chunks, grid: [1, 2, 2] }, [1]);
+      return passScratchBytes(WAN_14B, { ...plan, chunks, grid: [1, 2, 2] }, [1]);
     };
     expect(scratch(1024) / scratch(512)).toBeCloseTo(2, 1);
   });

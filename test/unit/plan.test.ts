@@ -1,50 +1,17 @@
 import { describe, expect, it } from 'vitest';
 import { publishedAcceleration } from '../../src/checkpoint/ratios';
-import type { DitConfig, VaeConfig } from '../../src/config';
+import { UMT5_XXL, WAN_14B, WAN_VAE } from '../../src/checkpoint/released';
 import { residualBytes } from '../../src/diffusion/residuals';
 import type { Manifest } from '../../src/manifest';
 import { type DeviceBudget, planDit, planVideo } from '../../src/plan';
 import { accelerationMessage } from '../../src/plan/acceleration';
 import { type Request, type ResolvedRequest, resolveRequest } from '../../src/request';
 
-const A14B: DitConfig = {
-  dim: 5120,
-  ffnDim: 13824,
-  numHeads: 40,
-  numLayers: 40,
-  inChannels: 16,
-  outChannels: 16,
-  freqDim: 256,
-  textDim: 4096,
-  textLen: 512,
-  eps: 1e-6,
-};
-
-const VAE: VaeConfig = {
-  baseDim: 96,
-  zDim: 16,
-  dimMult: [1, 2, 4, 4],
-  numResBlocks: 2,
-  temporalUpsample: [true, true, false],
-  latentsMean: Array(16).fill(0),
-  latentsStd: Array(16).fill(1),
-};
-
 const MODEL: Pick<Manifest, 'sizes' | 'dit' | 'umt5' | 'vae' | 'boundary' | 'components'> = {
   components: {},
-  dit: A14B,
-  vae: VAE,
-  umt5: {
-    vocabSize: 256384,
-    dModel: 4096,
-    dKv: 64,
-    numHeads: 64,
-    dFf: 10240,
-    numLayers: 24,
-    relativeBuckets: 32,
-    relativeMaxDistance: 128,
-    eps: 1e-6,
-  },
+  dit: WAN_14B,
+  vae: WAN_VAE,
+  umt5: UMT5_XXL,
   boundary: 0.875,
   sizes: {
     '480p': { '16:9': [832, 480], '9:16': [480, 832], '1:1': [640, 640] },
@@ -80,14 +47,14 @@ describe('cutting the sequence', () => {
     (tokens, frames, h, w) => {
       for (const f16 of [false, true]) {
         const plan = planDit(
-          A14B,
+          WAN_14B,
           { tokens, latentFrames: frames, latentHeight: h, latentWidth: w },
           { ...DEFAULTS, f16 },
         );
         let next = 0;
         for (const [index, chunk] of plan.chunks.entries()) {
           expect(chunk).toMatchObject({ index, begin: next });
-          expect(chunk.tokens * A14B.ffnDim * 4).toBeLessThanOrEqual(DEFAULTS.maxStorageBufferBindingSize);
+          expect(chunk.tokens * WAN_14B.ffnDim * 4).toBeLessThanOrEqual(DEFAULTS.maxStorageBufferBindingSize);
           expect(chunk.tokens).toBeLessThanOrEqual(plan.chunks[0]!.tokens);
           expect(chunk.tokens).toBeGreaterThan(0);
           next += chunk.tokens;
@@ -99,14 +66,14 @@ describe('cutting the sequence', () => {
           expect(group.heads * tokens * 128 * (f16 ? 2 : 4)).toBeLessThanOrEqual(DEFAULTS.maxStorageBufferBindingSize);
           head += group.heads;
         }
-        expect(head).toBe(A14B.numHeads);
+        expect(head).toBe(WAN_14B.numHeads);
       }
     },
   );
 
   it('takes one chunk and one group where they fit', () => {
     const plan = planDit(
-      { ...A14B, dim: 256, ffnDim: 512, numHeads: 2 },
+      { ...WAN_14B, dim: 256, ffnDim: 512, numHeads: 2 },
       { tokens: 80, latentFrames: 5, latentHeight: 8, latentWidth: 8 },
       DEFAULTS,
     );
@@ -119,12 +86,12 @@ describe('cutting the sequence', () => {
   it('refuses a device on which a single head does not fit', () => {
     const tiny = { ...DEFAULTS, maxStorageBufferBindingSize: 2 ** 22 };
     const shape = { tokens: 75_600, latentFrames: 21, latentHeight: 90, latentWidth: 160 };
-    expect(() => planDit(A14B, shape, tiny)).toThrowError(expect.objectContaining({ code: 'out-of-memory' }));
+    expect(() => planDit(WAN_14B, shape, tiny)).toThrowError(expect.objectContaining({ code: 'out-of-memory' }));
   });
 
   it('keeps dispatches small on CPU drivers', () => {
     const shape = { tokens: 80, latentFrames: 5, latentHeight: 8, latentWidth: 8 };
-    const on = (cpu: boolean) => planDit(A14B, shape, { ...DEFAULTS, cpu }).maxMacPerDispatch;
+    const on = (cpu: boolean) => planDit(WAN_14B, shape, { ...DEFAULTS, cpu }).maxMacPerDispatch;
     expect(on(true)).toBeLessThan(on(false));
   });
 });
@@ -179,7 +146,7 @@ describe('planning a request', () => {
 
   it('counts the residuals of what is left out, and computes every step where they do not fit', () => {
     // A narrow decoder, so that sampling is what needs most.
-    const model = { ...MODEL, vae: { ...VAE, baseDim: 8 }, acceleration: publishedAcceleration('a14b')! };
+    const model = { ...MODEL, vae: { ...WAN_VAE, baseDim: 8 }, acceleration: publishedAcceleration('a14b')! };
     const request = resolved({ acceleration: 'regular' });
     const fits = (budgetBytes: number, acceleration: 'none' | 'regular' = 'none') => {
       try {

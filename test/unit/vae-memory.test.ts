@@ -1,19 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import type { VaeConfig } from '../../src/config';
+import { WAN_VAE } from '../../src/checkpoint/released';
 import { decodeChoice } from '../../src/plan/decode';
 import type { VideoShape } from '../../src/shape';
 import { decoderBuffers, decoderBytes } from '../../src/vae/memory';
 
-/** The Wan 2.1 VAE. */
-const WAN: VaeConfig = {
-  baseDim: 96,
-  zDim: 16,
-  dimMult: [1, 2, 4, 4],
-  numResBlocks: 2,
-  temporalUpsample: [true, true, false],
-  latentsMean: [],
-  latentsStd: [],
-};
 const MIB = 2 ** 20;
 /** What every WebGPU device allows of a storage binding. */
 const BINDING = 128 * MIB;
@@ -42,7 +32,7 @@ describe('the nine sizes of A14B, on a device of default limits', () => {
       latentWidth: width / 8,
       latentFrames: 31,
     } as VideoShape;
-    const task = { vae: WAN, shape, interpolator: null, networks: {}, f16: false, bindingBytes: BINDING };
+    const task = { vae: WAN_VAE, shape, interpolator: null, networks: {}, f16: false, bindingBytes: BINDING };
     return decodeChoice(task, budgetBytes);
   };
   const decoder = (width: number, height: number, budgetBytes: number) => {
@@ -55,9 +45,9 @@ describe('the nine sizes of A14B, on a device of default limits', () => {
     const { historyType, tile } = decoder(width, height, 6e9);
     expect(historyType).toBe(width * height > 500_000 ? 'f16' : 'f32');
     const [latentHeight, latentWidth] = [height / 8, width / 8];
-    const { weights, peak } = decoderBytes(WAN, latentHeight, latentWidth, tile, 31, historyType);
+    const { weights, peak } = decoderBytes(WAN_VAE, latentHeight, latentWidth, tile, 31, historyType);
     expect(weights + peak).toBeLessThanOrEqual(6e9);
-    const buffers = decoderBuffers(WAN, latentHeight, latentWidth, tile, 31, historyType);
+    const buffers = decoderBuffers(WAN_VAE, latentHeight, latentWidth, tile, 31, historyType);
     for (const { name, bytes } of buffers) expect(bytes, name).toBeLessThanOrEqual(BINDING);
   });
 
@@ -78,7 +68,7 @@ describe('tiles', () => {
   /** The largest whose buffers fit. */
   const largestTile = (height: number, width: number, limit: number) =>
     [null, ...Array.from({ length: 159 }, (_, i) => Math.ceil(160 / (i + 2)))].find(
-      (tile) => decoderBytes(WAN, height, width, tile, 2).largest <= limit,
+      (tile) => decoderBytes(WAN_VAE, height, width, tile, 2).largest <= limit,
     );
 
   it.each([
@@ -94,8 +84,8 @@ describe('decoderBuffers', () => {
   it.each(
     TYPES.flatMap((type) => [null, 54, 27].flatMap((tile) => [1, 2].map((frames) => [type, tile, frames] as const))),
   )('add up to what decoderBytes tells: %s, tiles %s, %i latent frames', (historyType, tile, frames) => {
-    const buffers = decoderBuffers(WAN, 90, 160, tile, frames, historyType);
-    const expected = decoderBytes(WAN, 90, 160, tile, frames, historyType);
+    const buffers = decoderBuffers(WAN_VAE, 90, 160, tile, frames, historyType);
+    const expected = decoderBytes(WAN_VAE, 90, 160, tile, frames, historyType);
     const held = (moment: number) =>
       buffers.reduce((sum, { kind, count, bytes, lifetime: [made, freed] }) => {
         return sum + (kind !== 'weights' && made <= moment && moment < freed ? count * bytes : 0);
@@ -107,7 +97,7 @@ describe('decoderBuffers', () => {
 
   it('keep half floats of what follows a norm, and nothing else', () => {
     const of = (type: 'f32' | 'f16') =>
-      decoderBuffers(WAN, 8, 8, null, 2, type).filter(({ kind }) => kind === 'history');
+      decoderBuffers(WAN_VAE, 8, 8, null, 2, type).filter(({ kind }) => kind === 'history');
     const exact = of('f32');
     for (const [i, { name, bytes }] of of('f16').entries()) {
       expect([name, exact[i]!.bytes / bytes]).toEqual([name, /conv1|time_conv/.test(name) ? 1 : 2]);

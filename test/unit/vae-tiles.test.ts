@@ -1,19 +1,9 @@
 import { describe, expect, it } from 'vitest';
+import { WAN_VAE } from '../../src/checkpoint/released';
 import { type VaeConfig, vaeLevels } from '../../src/config';
 import { packConv } from '../../src/vae/decoder';
 import { decoderBytes } from '../../src/vae/memory';
 import { planTiles, type Region } from '../../src/vae/tiles';
-
-/** The Wan 2.1 VAE. */
-const WAN: VaeConfig = {
-  baseDim: 96,
-  zDim: 16,
-  dimMult: [1, 2, 4, 4],
-  numResBlocks: 2,
-  temporalUpsample: [true, true, false],
-  latentsMean: [],
-  latentsStd: [],
-};
 
 const end = ({ top, height }: Region) => top + height;
 
@@ -41,18 +31,18 @@ function dependence(config: VaeConfig, latents: number, [begin, stop]: [number, 
 
 describe('planTiles', () => {
   it('leaves whole frames whole', () => {
-    const [tile, ...others] = planTiles(WAN, 60, 104, null);
+    const [tile, ...others] = planTiles(WAN_VAE, 60, 104, null);
     expect(others).toEqual([]);
     expect(tile!.core).toEqual({ top: 0, left: 0, height: 480, width: 832 });
     expect(tile!.levels).toEqual([0, 1, 2, 3].map((l) => ({ top: 0, left: 0, height: 60 << l, width: 104 << l })));
-    expect(planTiles(WAN, 60, 104, 104)).toHaveLength(1);
+    expect(planTiles(WAN_VAE, 60, 104, 104)).toHaveLength(1);
   });
 
   it.each([
-    [WAN, 60, 104, 26],
-    [WAN, 90, 160, 27],
-    [WAN, 7, 5, 3],
-    [{ ...WAN, numResBlocks: 1 }, 31, 17, 8],
+    [WAN_VAE, 60, 104, 26],
+    [WAN_VAE, 90, 160, 27],
+    [WAN_VAE, 7, 5, 3],
+    [{ ...WAN_VAE, numResBlocks: 1 }, 31, 17, 8],
   ])('covers every pixel once and asks for what it depends on (case %#)', (config, height, width, side) => {
     const tiles = planTiles(config, height, width, side);
     const covered = new Uint8Array(64 * height * width);
@@ -75,7 +65,7 @@ describe('planTiles', () => {
   });
 
   it('needs a halo of 5.75 latent positions after the coarsest level, 12.25 with it', () => {
-    const [, middle] = planTiles(WAN, 100, 1, 20);
+    const [, middle] = planTiles(WAN_VAE, 100, 1, 20);
     // Rows 160..320 of 800 are the core; 5.75 positions are 11.5 rows of level 1, whose core is 40..80.
     expect(middle!.levels.map(({ top, height }) => [top, height])).toEqual([
       [0, 100],
@@ -84,13 +74,13 @@ describe('planTiles', () => {
       [153, 174],
     ]);
     // The whole chain: 20..40 of the latent rows and 13 on each side.
-    expect(dependence(WAN, 100, [160, 320])[0]).toEqual([7, 53]);
+    expect(dependence(WAN_VAE, 100, [160, 320])[0]).toEqual([7, 53]);
   });
 });
 
 describe('decoderBytes', () => {
   it('counts the Wan 2.1 decoder', () => {
-    const bytes = decoderBytes(WAN, 60, 104, null, 21);
+    const bytes = decoderBytes(WAN_VAE, 60, 104, null, 21);
     // 73,295,331 parameters and conv2's 272; the head's fourth colour adds 2,593, the latent statistics 32.
     expect(bytes.weights).toBe(4 * (73_295_331 + 272 + 96 * 27 + 1 + 32));
     // Four frames at full size with a border, 96 channels, f32.
@@ -98,14 +88,14 @@ describe('decoderBytes', () => {
   });
 
   it('needs less for a still image and less at once in tiles', () => {
-    const still = decoderBytes(WAN, 60, 104, null, 1);
-    const moving = decoderBytes(WAN, 60, 104, null, 2);
-    const tiled = decoderBytes(WAN, 60, 104, 26, 2);
+    const still = decoderBytes(WAN_VAE, 60, 104, null, 1);
+    const moving = decoderBytes(WAN_VAE, 60, 104, null, 2);
+    const tiled = decoderBytes(WAN_VAE, 60, 104, 26, 2);
     expect(still.histories).toBe(moving.histories);
     expect(still.peak).toBeLessThan(moving.peak);
     expect(tiled.peak - tiled.histories).toBeLessThan(moving.peak - moving.histories);
     expect(tiled.histories).toBeGreaterThan(moving.histories); // halos overlap
-    expect(decoderBytes(WAN, 60, 104, null, 21)).toEqual(moving);
+    expect(decoderBytes(WAN_VAE, 60, 104, null, 21)).toEqual(moving);
   });
 });
 
