@@ -1,19 +1,11 @@
-import { throwIfAborted, ZoetropeError } from '../errors';
+import { ZoetropeError } from '../errors';
 import { decodeFloats, encodeF16, F16_INFINITY, floatBytes, isFloatDtype, refuseNonFinite } from '../floats';
-import {
-  type ByteSource,
-  checkTensors,
-  type FolderSink,
-  MANIFEST_FILE,
-  type ManifestFile,
-  type RangedTensorSource,
-  type TensorEntry,
-} from '../manifest';
+import { checkTensors, MANIFEST_FILE, type RangedTensorSource, type TensorEntry } from '../manifest';
 import type { PartManifest } from '../part';
-import { type RifeConfig, rifeConfig, rifeShapes } from '../part/rife';
+import { type RifeConfig, rifeConfig, rifeEntries, rifeShapes } from '../part/rife';
 import { writePartManifest } from './part-manifest';
+import { type PartFileOptions, refuseOtherTypes, renamedTensors, writePartShard } from './part-shard';
 import { openSafetensors } from './safetensors';
-import { ShardWriter } from './shard';
 
 /** Where to get another file. */
 const REMEDY = 'Use rife_v4.25.safetensors or rife_v4.26.safetensors of Comfy-Org/frame_interpolation.';
@@ -23,41 +15,18 @@ const TRAINING = /^(teacher|caltime)\./;
 /** A residual convolution's weight or bias, which its `beta` multiplies. */
 const RESIDUAL = /^(block\d+\.convblock\.\d+)\.conv\.(?:weight|bias)$/;
 
-export interface RifeTorchOptions {
-  /** A safetensors file with PyTorch's names, those of the authors' files or of ComfyUI's. */
-  file: ByteSource;
-  /** The file's name, for messages. */
-  what: string;
-  /** Where the part's folder goes. `zoetrope.json` is removed first and written last. */
-  sink: FolderSink;
-  /** SPDX identifier of the weights' licence; default "unknown", because the file does not state it. */
-  license?: string;
-  signal?: AbortSignal | undefined;
-}
-
-/** Our name of a tensor: without the `module.` of the authors' files, `blockN.` where ComfyUI's say `blocks.N.`. */
-function ourName(name: string): string {
-  return name.replace(/^module\./, '').replace(/^blocks\.(\d+)\./, 'block$1.');
+/**
+ * Our name of a tensor: without the `module.` of the authors' files, `blockN.` where ComfyUI's say `blocks.N.`. None for what only
+ * training needs.
+ */
+function ourName(name: string): string | undefined {
+  const ours = name.replace(/^module\./, '').replace(/^blocks\.(\d+)\./, 'block$1.');
+  return TRAINING.test(ours) ? undefined : ours;
 }
 
 /** Whether these are tensors of RIFE's, in any naming. */
 export function isRife(entries: Pick<ReadonlyMap<string, unknown>, 'keys'>): boolean {
   return [...entries.keys()].some((name) => ourName(name) === 'block0.conv0.0.0.weight');
-}
-
-/** The file's names by ours, training aside. Throws when two of its tensors would get one. */
-function renamed(entries: ReadonlyMap<string, TensorEntry>, what: string): Map<string, string> {
-  const names = new Map<string, string>();
-  for (const name of entries.keys()) {
-    const ours = ourName(name);
-    if (TRAINING.test(ours)) continue;
-    const other = names.get(ours);
-    if (other !== undefined) {
-      throw new ZoetropeError('bad-checkpoint', `${what} holds both "${other}" and "${name}". ${REMEDY}`);
-    }
-    names.set(ours, name);
-  }
-  return names;
 }
 
 /** Tensors of the file under our names, decoded. */
@@ -97,13 +66,7 @@ function checkNetwork(entries: ReadonlyMap<string, TensorEntry>, what: string): 
     if (entries.has(beta)) expected.set(beta, [1, channels!, 1, 1]);
   }
   checkTensors(entries, expected, what, REMEDY);
-  for (const [name, { dtype }] of entries) {
-    if (isFloatDtype(dtype)) continue;
-    throw new ZoetropeError(
-      'bad-checkpoint',
-      `${what}: "${name}" has type ${dtype}; F16, BF16 and F32 are read. ${REMEDY}`,
-    );
-  }
+  refuseOtherTypes(entries, what, REMEDY);
   return config;
 }
 
@@ -115,42 +78,22 @@ function halves(values: Float32Array, name: string): Uint16Array {
   throw new ZoetropeError('bad-checkpoint', `"${name}" has the weight ${values[at]}, beyond half floats. ${REMEDY}`);
 }
 
-async function writeShard(
-  { sink, signal }: RifeTorchOptions,
-  config: RifeConfig,
-  tensors: Tensors,
-): Promise<ManifestFile> {
-  const entries = new Map<string, TensorEntry>();
-  for (const [name, shape] of rifeShapes(config)) {
-    entries.set(name, { dtype: name.endsWith('.bias') ? 'F32' : 'F16', shape });
-  }
-  const writer = await ShardWriter.create(sink, 'rife.safetensors', entries);
-  try {
-    for (const [name, entry] of entries) {
-      throwIfAborted(signal);
-      const values = await tensors.folded(name);
-      writer.declare(name, entry);
-      await writer.append(floatBytes(entry.dtype === 'F32' ? values : halves(values, name)));
-    }
-    return await writer.finish();
-  } catch (error) {
-    await writer.abandon();
-    throw error;
-  }
-}
-
 /**
  * Turns a safetensors file of RIFE 4.6, 4.22.lite, 4.25 or 4.26 into the folder of the part `rife`: one shard with PyTorch's names, weights
  * as half floats, and `zoetrope.json`. What is missing, of another shape or another network's is refused before anything is written. Throws
  * `bad-checkpoint`, `unreadable-source` or `aborted`.
  */
-export async function importRifeTorch(options: RifeTorchOptions): Promise<PartManifest> {
+export async function importRifeTorch(options: PartFileOptions): Promise<PartManifest> {
   const { file, what, sink, license, signal } = options;
   const source = await openSafetensors(file, what);
-  const names = renamed(source.entries, what);
+  const names = renamedTensors(source.entries, ourName, what, REMEDY);
   const entries = new Map([...names].map(([ours, theirs]) => [ours, source.entries.get(theirs)!]));
   const config = checkNetwork(entries, what);
   await sink.remove(MANIFEST_FILE);
-  const shard = await writeShard(options, config, new Tensors(source, names, entries));
+  const tensors = new Tensors(source, names, entries);
+  const shard = await writePartShard(options, 'rife.safetensors', rifeEntries(config), async (name, { dtype }) => {
+    const values = await tensors.folded(name);
+    return floatBytes(dtype === 'F32' ? values : halves(values, name));
+  });
   return writePartManifest(sink, { part: 'rife', name: config.name, license }, shard, signal);
 }

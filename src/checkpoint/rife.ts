@@ -1,11 +1,11 @@
-import { throwIfAborted, ZoetropeError } from '../errors';
+import { ZoetropeError } from '../errors';
 import { encodeF16, floatBytes } from '../floats';
-import { type ByteSource, type FolderSink, MANIFEST_FILE, type ManifestFile, type TensorEntry } from '../manifest';
+import { type ByteSource, type FolderSink, MANIFEST_FILE } from '../manifest';
 import type { PartManifest } from '../part';
-import { isRifeTransposed, RIFE_46, type RifeConfig, rifeShapes } from '../part/rife';
+import { isRifeTransposed, RIFE_46, type RifeConfig, rifeEntries, rifeShapes } from '../part/rife';
 import { type NcnnLayer, type NcnnRecord, ncnnInteger, readNcnn } from './ncnn';
 import { writePartManifest } from './part-manifest';
-import { ShardWriter } from './shard';
+import { writePartShard } from './part-shard';
 
 /** What ncnn's graph of RIFE 4.6 has of each type of layer. */
 const LAYERS: Readonly<Record<string, number>> = {
@@ -98,33 +98,6 @@ function swapAxes(values: Float32Array, [out, into, height, width]: NcnnRecord['
   return swapped;
 }
 
-async function writeShard(
-  sink: FolderSink,
-  config: RifeConfig,
-  records: readonly NcnnRecord[],
-  signal: AbortSignal | undefined,
-): Promise<ManifestFile> {
-  const entries = new Map<string, TensorEntry>();
-  for (const [name, shape] of rifeShapes(config)) {
-    entries.set(name, { dtype: name.endsWith('.bias') ? 'F32' : 'F16', shape });
-  }
-  const writer = await ShardWriter.create(sink, 'rife.safetensors', entries);
-  try {
-    let index = 0;
-    for (const [name, entry] of entries) {
-      throwIfAborted(signal);
-      const { weight, bias, shape } = records[index >> 1]!;
-      writer.declare(name, entry);
-      if (index++ % 2 === 1) await writer.append(floatBytes(bias));
-      else await writer.append(floatBytes(encodeF16(isRifeTransposed(name) ? swapAxes(weight, shape) : weight)));
-    }
-    return await writer.finish();
-  } catch (error) {
-    await writer.abandon();
-    throw error;
-  }
-}
-
 /**
  * Turns ncnn's files of RIFE 4.6 into the folder of the part `rife`: one safetensors shard with PyTorch's names and the files' own
  * values, and `zoetrope.json`. A graph that is another network is refused before anything is written. Throws `bad-checkpoint`,
@@ -135,6 +108,11 @@ export async function importRife({ param, bin, sink, license, signal }: RifeImpo
   const config = RIFE_46;
   checkGraph(layers, records, config);
   await sink.remove(MANIFEST_FILE);
-  const file = await writeShard(sink, config, records, signal);
+  let index = 0;
+  const file = await writePartShard({ sink, signal }, 'rife.safetensors', rifeEntries(config), (name) => {
+    const { weight, bias, shape } = records[index >> 1]!;
+    if (index++ % 2 === 1) return floatBytes(bias);
+    return floatBytes(encodeF16(isRifeTransposed(name) ? swapAxes(weight, shape) : weight));
+  });
   return writePartManifest(sink, { part: 'rife', name: config.name, license }, file, signal);
 }

@@ -103,6 +103,15 @@ export function rifeShapes(config: RifeConfig): Shapes {
   return shapes;
 }
 
+/** Tensors of the part's shard, in the order of use: weights in half floats, biases in 32 bits. */
+export function rifeEntries(config: RifeConfig): Map<string, TensorEntry> {
+  const entry = (name: string, shape: number[]): TensorEntry => ({
+    dtype: name.endsWith('.bias') ? 'F32' : 'F16',
+    shape,
+  });
+  return new Map(Array.from(rifeShapes(config), ([name, shape]) => [name, entry(name, shape)]));
+}
+
 /** Whether the weights of this name are those of a transposed convolution, [into, out, 4, 4]. */
 export function isRifeTransposed(name: string): boolean {
   return name.includes('.lastconv.') || name.startsWith('encode.cnn3');
