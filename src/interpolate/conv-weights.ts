@@ -1,12 +1,70 @@
 import type { Shapes } from '../config';
 import { throwIfAborted, ZoetropeError } from '../errors';
-import { decodeFloats, isFloatDtype } from '../floats';
+import { decodeFloats, encodeF16, isFloatDtype } from '../floats';
+import type { Gpu } from '../gpu/device';
+import type { GpuTensor } from '../gpu/memory';
 import { checkTensors, type TensorSource } from '../manifest';
 
-/** Weights of a network that is convolutions alone. */
-export interface ConvWeights extends Disposable {
-  /** Uploads one convolution: torch's `weight` of `shape`, and its bias. */
-  add(conv: string, weight: Float32Array, shape: readonly number[], bias: Float32Array): void;
+/** A convolution's weights in the order that its kernel takes. */
+export interface PackedConv {
+  weight: Float32Array;
+  /** Channels read, rounded up to a multiple of 4 by weights that are zero. */
+  into: number;
+  /** Channels made, as many as the bias has. */
+  out: number;
+}
+
+/** The same on the GPU. */
+export interface UploadedConv extends Omit<PackedConv, 'weight'> {
+  weight: GpuTensor;
+  /** f32 [out]. */
+  bias: GpuTensor;
+}
+
+/** Weights of a network that is convolutions alone, in GPU buffers; whoever loaded them disposes them. */
+export abstract class ConvWeights implements Disposable {
+  private readonly convs = new Map<string, UploadedConv>();
+
+  constructor(
+    private readonly gpu: Gpu,
+    /** Of the network, for errors. */
+    private readonly network: string,
+    /** Element type of weights and activations; what else there is (flows, masks, pictures) the network says. */
+    readonly type: 'f16' | 'f32',
+  ) {}
+
+  /** Packs and uploads one convolution: torch's `weight` of `shape`, and its bias. Called by {@link loadConvs}. */
+  abstract add(conv: string, weight: Float32Array, shape: readonly number[], bias: Float32Array): void;
+
+  /** The convolution of that name. */
+  conv(name: string): UploadedConv {
+    const conv = this.convs.get(name);
+    if (!conv) throw new ZoetropeError('internal', `Weight "${name}" of ${this.network} is not loaded.`);
+    return conv;
+  }
+
+  /** @param type of the weight. */
+  protected upload(name: string, { weight, into, out }: PackedConv, bias: Float32Array, type: 'f16' | 'f32'): void {
+    const { memory } = this.gpu;
+    this.convs.set(name, {
+      weight:
+        type === 'f16'
+          ? memory.upload(name, 'float16', [weight.length], encodeF16(weight))
+          : memory.upload(name, 'float32', [weight.length], weight),
+      bias: memory.upload(`${name}.bias`, 'float32', [bias.length], bias),
+      into,
+      out,
+    });
+  }
+
+  /** Frees every buffer. Safe to call twice. */
+  [Symbol.dispose](): void {
+    for (const { weight, bias } of this.convs.values()) {
+      weight[Symbol.dispose]();
+      bias[Symbol.dispose]();
+    }
+    this.convs.clear();
+  }
 }
 
 /**

@@ -1,7 +1,4 @@
-import { ZoetropeError } from '../errors';
-import { encodeF16 } from '../floats';
 import type { Gpu } from '../gpu/device';
-import type { GpuTensor } from '../gpu/memory';
 import type { TensorSource } from '../manifest';
 import {
   FILM_FLOW_CONVS,
@@ -11,19 +8,8 @@ import {
   filmFeatures,
   filmShapes,
 } from '../part/film';
-import { loadConvs } from './conv-weights';
+import { ConvWeights, loadConvs, type PackedConv } from './conv-weights';
 import { filmFusionLayout } from './film-tiles';
-
-/** A convolution's weights, packed as its kernel takes them. */
-export interface FilmConv {
-  weight: GpuTensor;
-  /** f32. */
-  bias: GpuTensor;
-  /** Channels read, with gaps filled by weights that are zero. */
-  into: number;
-  /** Channels made, rounded up to a multiple of 4. */
-  out: number;
-}
 
 /** Which channels a layer's input has in our layout: for each of torch's, its place. */
 interface Channels {
@@ -63,7 +49,7 @@ export function packPyramidConv(
   values: ArrayLike<number>,
   [out, into, kernel]: readonly [number, number, number],
   { places, total }: Channels = plain(into),
-): { weight: Float32Array; into: number; out: number } {
+): PackedConv {
   const pixels = kernel ** 2;
   const wide = roundUp(out);
   const weight = new Float32Array(total * pixels * wide);
@@ -88,28 +74,18 @@ export function packColumns(values: ArrayLike<number>, out: number, into: number
   return packed;
 }
 
-/** FILM's weights in GPU buffers; whoever loaded them disposes them. */
-export class FilmWeights implements Disposable {
-  private readonly convs = new Map<string, FilmConv>();
-
+/** FILM's weights in GPU buffers; flows are f32. */
+export class FilmWeights extends ConvWeights {
   constructor(
-    private readonly gpu: Gpu,
+    gpu: Gpu,
     readonly config: FilmConfig,
-    /** Element type of weights, pictures and features; flows are f32. */
-    readonly type: 'f16' | 'f32',
-  ) {}
-
-  /** The convolution of that name. */
-  conv(name: string): FilmConv {
-    const conv = this.convs.get(name);
-    if (!conv) throw new ZoetropeError('internal', `Weight "${name}" of FILM is not loaded.`);
-    return conv;
+    type: 'f16' | 'f32',
+  ) {
+    super(gpu, 'FILM', type);
   }
 
-  /** Packs and uploads a convolution of a torch tensor. Called by {@link loadFilm}. */
-  add(name: string, values: Float32Array, shape: readonly number[], bias: Float32Array): void {
+  override add(name: string, values: Float32Array, shape: readonly number[], bias: Float32Array): void {
     const [out, into, kernel] = shape as [number, number, number];
-    const { memory } = this.gpu;
     const flow = name.startsWith('predict_flow.') && name.endsWith(`.${FILM_FLOW_CONVS + 1}.0`);
     const columns = flow ? 2 : name === 'fuse.output_conv' ? 4 : null;
     // Weights of last layers are read once for each pixel and stay f32.
@@ -119,25 +95,7 @@ export class FilmWeights implements Disposable {
         : { weight: packColumns(values, out, into, columns), into: roundUp(into), out: columns };
     const biases = new Float32Array(packed.out);
     biases.set(bias);
-    const weight =
-      this.type === 'f16' && columns === null
-        ? memory.upload(name, 'float16', [packed.weight.length], encodeF16(packed.weight))
-        : memory.upload(name, 'float32', [packed.weight.length], packed.weight);
-    this.convs.set(name, {
-      weight,
-      bias: memory.upload(`${name}.bias`, 'float32', [biases.length], biases),
-      into: packed.into,
-      out: packed.out,
-    });
-  }
-
-  /** Frees every buffer. Safe to call twice. */
-  [Symbol.dispose](): void {
-    for (const { weight, bias } of this.convs.values()) {
-      weight[Symbol.dispose]();
-      bias[Symbol.dispose]();
-    }
-    this.convs.clear();
+    this.upload(name, packed, biases, columns === null ? this.type : 'f32');
   }
 }
 

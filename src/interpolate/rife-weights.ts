@@ -1,70 +1,26 @@
-import { ZoetropeError } from '../errors';
-import { encodeF16 } from '../floats';
 import type { Gpu } from '../gpu/device';
-import type { GpuTensor } from '../gpu/memory';
 import type { TensorSource } from '../manifest';
 import { isRifeTransposed, type RifeConfig, rifeConfig, rifeShapes } from '../part/rife';
-import { loadConvs } from './conv-weights';
+import { ConvWeights, loadConvs, type PackedConv } from './conv-weights';
 
-/** A convolution's weights, packed as its kernel takes them. */
-export interface RifeConv {
-  weight: GpuTensor;
-  /** f32 [out]. */
-  bias: GpuTensor;
-  /** Channels read, rounded up to a multiple of 4 by weights that are zero. */
-  into: number;
-  out: number;
-}
-
-/** RIFE's weights in GPU buffers; whoever loaded them disposes them. */
-export class RifeWeights implements Disposable {
-  private readonly convs = new Map<string, RifeConv>();
-
+/** RIFE's weights in GPU buffers; flow, mask and pictures are f32. */
+export class RifeWeights extends ConvWeights {
   constructor(
-    private readonly gpu: Gpu,
+    gpu: Gpu,
     readonly config: RifeConfig,
-    /** Element type of weights and activations; flow, mask and pictures are f32. */
-    readonly type: 'f16' | 'f32',
-  ) {}
-
-  /** The convolution of that name. */
-  conv(name: string): RifeConv {
-    const conv = this.convs.get(name);
-    if (!conv) throw new ZoetropeError('internal', `Weight "${name}" of RIFE is not loaded.`);
-    return conv;
+    type: 'f16' | 'f32',
+  ) {
+    super(gpu, 'RIFE', type);
   }
 
-  /** Packs and uploads a convolution of a torch tensor. Called by {@link loadRife}. */
-  add(name: string, values: Float32Array, shape: readonly number[], bias: Float32Array): void {
-    const { memory } = this.gpu;
+  override add(name: string, values: Float32Array, shape: readonly number[], bias: Float32Array): void {
     const packed = isRifeTransposed(name) ? packDeconv(values, shape) : packConv(values, shape);
-    const weight =
-      this.type === 'f16'
-        ? memory.upload(name, 'float16', [packed.weight.length], encodeF16(packed.weight))
-        : memory.upload(name, 'float32', [packed.weight.length], packed.weight);
-    this.convs.set(name, {
-      weight,
-      bias: memory.upload(`${name}.bias`, 'float32', [bias.length], bias),
-      into: packed.into,
-      out: packed.out,
-    });
-  }
-
-  /** Frees every buffer. Safe to call twice. */
-  [Symbol.dispose](): void {
-    for (const { weight, bias } of this.convs.values()) {
-      weight[Symbol.dispose]();
-      bias[Symbol.dispose]();
-    }
-    this.convs.clear();
+    this.upload(name, packed, bias, this.type);
   }
 }
 
 /** torch's [out, into, 3, 3] in the order of `kernels/image-conv`: [into / 4, 9, 4, out]. */
-export function packConv(
-  values: Float32Array,
-  shape: readonly number[],
-): { weight: Float32Array; into: number; out: number } {
+export function packConv(values: Float32Array, shape: readonly number[]): PackedConv {
   const [out, channels] = shape as [number, number];
   const into = Math.ceil(channels / 4) * 4;
   const weight = new Float32Array(into * 9 * out);
@@ -83,10 +39,7 @@ export function packConv(
  * torch's transposed [into, out, 4, 4] in the order of `kernels/deconv-shuffle` and `kernels/image-deconv`: [into / 4, 4 pixels, 4, 4 phases × out]. Output row
  * 2 i + py takes input row i - 1 + py + j with kernel row 3 - py - 2 j, and columns alike.
  */
-export function packDeconv(
-  values: Float32Array,
-  shape: readonly number[],
-): { weight: Float32Array; into: number; out: number } {
+export function packDeconv(values: Float32Array, shape: readonly number[]): PackedConv {
   const [into, out] = shape as [number, number];
   const weight = new Float32Array(into * 16 * out);
   for (let i = 0; i < into; i++) {
