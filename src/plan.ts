@@ -5,7 +5,7 @@ import { type LivingBuffers, type StageName, sumBytes } from './plan/buffers';
 import type { InterpolatorName, Networks } from './plan/decode';
 import type { DeviceBudget } from './plan/device';
 import { nearestRequest, refusal } from './plan/nearest';
-import { operations, stageSeconds } from './plan/pace';
+import { convolutionMac, operations, stageSeconds } from './plan/pace';
 import type { Arrangement } from './plan/residency';
 import { type PlannedModel, type PlanOptions, type RequestTask, taskOf, withoutResiduals } from './plan/task';
 import { planDit } from './plan/transformer';
@@ -51,6 +51,8 @@ export interface Plan {
   interpolator: InterpolatorName | null;
   /** Pixels [height, width] of FILM's runs; null without FILM. */
   filmTile: readonly [number, number] | null;
+  /** Multiply-adds of a dispatch of decoder and interpolator; undefined where the device's pace is not known. */
+  convolutionMac: number | undefined;
   format: VideoFormat;
   work: Work;
   /** Stages in the order of time. */
@@ -124,6 +126,7 @@ function compose(
     vaeHistoryType: decode.historyType,
     interpolator,
     filmTile: decode.filmTile,
+    convolutionMac: convolutionMac(limits.cpu, limits.pace?.convolutions),
     format: {
       width: shape.width,
       height: shape.height,

@@ -1,5 +1,5 @@
 import { decodeFloats, isFloatDtype, refuseNonFinite } from '../floats';
-import { checkTensors, MANIFEST_FILE, type RangedTensorSource, type TensorEntry } from '../manifest';
+import { checkTensors, MANIFEST_FILE, type RangedTensorSource } from '../manifest';
 import type { PartManifest } from '../part';
 import { filmConfig, filmShapes } from '../part/film';
 import { writePartManifest } from './part-manifest';

@@ -4,8 +4,8 @@ import { flowSlice } from '../../kernels/flow-slice';
 import { pyramidConv, pyramidConvMac } from '../../kernels/pyramid-conv';
 import { pyramidPool } from '../../kernels/pyramid-pool';
 import { warpSlice } from '../../kernels/warp-slice';
-import { throwIfAborted } from '../errors';
 import type { Gpu } from '../gpu/device';
+import { type DispatchOptions, DispatchQueue } from '../gpu/dispatch-queue';
 import { type GpuTensor, Scope } from '../gpu/memory';
 import {
   FILM_FLOW_CONVS,
@@ -19,12 +19,6 @@ import {
 } from '../part/film';
 import { filmFusionLayout, levelSize, type Size } from './film-tiles';
 import type { FilmWeights } from './film-weights';
-
-/**
- * Multiply-adds that may be in one dispatch, and queued before they are waited for, so that a cancel takes effect soon and no
- * driver's watchdog bites: 100 ms of a GPU of 1 TFLOP/s, 150 ms of SwiftShader on two cores.
- */
-const QUEUE_MAC = { gpu: 5e10, cpu: 5e8 };
 
 /** Slope of LeakyReLU below zero; `frame_interpolation`, `options.py` and the layers of `models/film_net`. */
 const SLOPE = 0.2;
@@ -44,14 +38,16 @@ export interface FilmFlows extends Disposable {
 
 /** FILM's layers on pictures of one size, a multiple of 64 on each side. What its methods give back belongs to the caller. */
 export class FilmNetwork {
-  private queuedMac = 0;
+  private readonly queue: DispatchQueue;
 
   constructor(
     private readonly gpu: Gpu,
     private readonly weights: FilmWeights,
     private readonly size: Size,
-    private readonly signal?: AbortSignal | undefined,
-  ) {}
+    options: DispatchOptions,
+  ) {
+    this.queue = new DispatchQueue(gpu, options);
+  }
 
   /**
    * Pyramids of a picture. The extractor begins at every level of the picture, each time with its first stage, and a level's features
@@ -66,10 +62,10 @@ export class FilmNetwork {
       const levels = Array.from({ length: FILM_LEVELS }, (_, level) => level);
       const pictures = levels.map((level) => scope.own(this.picture('picture', level, 4)));
       const features = levels.map((level) => scope.own(this.picture('features', level, filmFeatures(config, level))));
-      await this.submit(0, () => fill(pictures[0]!));
+      await this.queue.submit(0, () => fill(pictures[0]!));
       for (const level of levels.slice(1)) {
         const shape = { type, size: levelSize(this.size, level), channels: 4, slice: [4, 0] } as const;
-        await this.submit(0, () => pyramidPool.run(gpu, shape, { x: pictures[level - 1]!, y: pictures[level]! }));
+        await this.queue.submit(0, () => pyramidPool.run(gpu, shape, { x: pictures[level - 1]!, y: pictures[level]! }));
       }
       for (const begin of levels) await this.extract(pictures[begin]!, begin, features);
       return { pictures, features, [Symbol.dispose]: () => scope[Symbol.dispose]() };
@@ -95,7 +91,7 @@ export class FilmNetwork {
         const slice = [filmFeatures(config, level - 1), before - channels / 2] as const;
         const shape = { type, size: levelSize(this.size, level), channels: channels / 2, slice };
         const pooled = { x: features[level - 1]!, y: input };
-        await this.submit(0, () => pyramidPool.run(this.gpu, shape, pooled));
+        await this.queue.submit(0, () => pyramidPool.run(this.gpu, shape, pooled));
       }
       const middle = scope.own(this.picture('stage', level, channels));
       await this.convolve(input, `${name}.0.0`, middle, level, 3);
@@ -119,7 +115,7 @@ export class FilmNetwork {
         const coarsest = level === FILM_LEVELS - 1;
         const flow = scope.own(gpu.memory.tensor(`film flow ${level}`, 'float32', [...size, 2]));
         const coarse = levels[level + 1];
-        if (coarse) await this.submit(0, () => flowDouble.run(gpu, { size }, { coarse, fine: flow }));
+        if (coarse) await this.queue.submit(0, () => flowDouble.run(gpu, { size }, { coarse, fine: flow }));
         levels[level] = flow;
 
         const channels = filmFeatures(config, level);
@@ -139,7 +135,7 @@ export class FilmNetwork {
         await this.convolve(x, `${name}.${FILM_FLOW_CONVS}.0`, half, level, 1);
         const { weight, bias, into } = weights.conv(`${name}.${FILM_FLOW_CONVS + 1}.0`);
         const shape = { type, size, into, first: coarsest };
-        await this.submit(0, () => flowResidual.run(gpu, shape, { x: half, weight, bias, flow }));
+        await this.queue.submit(0, () => flowResidual.run(gpu, shape, { x: half, weight, bias, flow }));
       }
       return { levels, [Symbol.dispose]: () => scope[Symbol.dispose]() };
     } catch (error) {
@@ -212,7 +208,7 @@ export class FilmNetwork {
     const slice = [y.shape[2]!, offset] as const;
     const shape = { type: this.weights.type, size: levelSize(this.size, level), slice, time };
     const [backward, forward] = [backwards[level]!, forwards[level]!];
-    await this.submit(0, () => flowSlice.run(this.gpu, shape, { backward, forward, y }));
+    await this.queue.submit(0, () => flowSlice.run(this.gpu, shape, { backward, forward, y }));
   }
 
   /** Moves a picture into channels of `y`; a scale of null copies it. */
@@ -227,7 +223,7 @@ export class FilmNetwork {
     const { type } = this.weights;
     const slice = [y.shape[2]!, offset] as const;
     const shape = { type, size: levelSize(this.size, level), channels: x.shape[2]!, slice, scale };
-    await this.submit(0, () => warpSlice.run(this.gpu, shape, { x, flow, y }));
+    await this.queue.submit(0, () => warpSlice.run(this.gpu, shape, { x, flow, y }));
   }
 
   /** A convolution into channels of `y`, in bands of rows where it is long. Kernels of 2 have no activation. */
@@ -245,11 +241,13 @@ export class FilmNetwork {
     const slice = [y.shape[2]!, offset] as const;
     const shape = { type: weights.type, size, kernel, into, out, slice, slope: kernel === 2 ? 1 : SLOPE } as const;
     const mac = pyramidConvMac(shape);
-    const rows = Math.max(4, Math.floor((size[0] * this.queueMac()) / mac / 4) * 4);
+    const rows = Math.max(4, Math.floor((size[0] * this.queue.maxMac) / mac / 4) * 4);
     for (let begin = 0; begin < size[0]; begin += rows) {
       const end = Math.min(size[0], begin + rows);
       const band = { ...shape, rows: [begin, end] as const };
-      await this.submit((mac * (end - begin)) / size[0], () => pyramidConv.run(gpu, band, { x, weight, bias, y }));
+      await this.queue.submit((mac * (end - begin)) / size[0], () =>
+        pyramidConv.run(gpu, band, { x, weight, bias, y }),
+      );
     }
   }
 
@@ -257,19 +255,5 @@ export class FilmNetwork {
     const [height, width] = levelSize(this.size, level);
     const element = this.weights.type === 'f16' ? 'float16' : 'float32';
     return this.gpu.memory.tensor(`film ${label} ${level}`, element, [height + 2, width + 2, channels]);
-  }
-
-  private queueMac(): number {
-    return this.gpu.cpu ? QUEUE_MAC.cpu : QUEUE_MAC.gpu;
-  }
-
-  /** Submits one dispatch, and waits when enough is queued. */
-  private async submit(mac: number, dispatch: () => Promise<void>): Promise<void> {
-    throwIfAborted(this.signal);
-    await dispatch();
-    this.queuedMac += mac;
-    if (this.queuedMac < this.queueMac()) return;
-    this.queuedMac = 0;
-    await this.gpu.device.queue.onSubmittedWorkDone();
   }
 }

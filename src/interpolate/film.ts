@@ -7,7 +7,7 @@ import { FilmNetwork, type FilmPyramid } from './film-network';
 import { type FilmStep, filmSchedule } from './film-schedule';
 import { chooseFilmTile, type FilmTile, filmTiles, type Size } from './film-tiles';
 import type { FilmWeights } from './film-weights';
-import type { Interpolator, InterpolatorModel, RgbFrame } from './interpolator';
+import type { Clip, Interpolator, InterpolatorModel, RgbFrame } from './interpolator';
 
 /**
  * Bytes that the network may take beside weights and frames, where nothing else is said. A frame of 720p as a whole takes 1.9 GB in half
@@ -15,16 +15,10 @@ import type { Interpolator, InterpolatorModel, RgbFrame } from './interpolator';
  */
 export const FILM_BUDGET_BYTES = 3 * 2 ** 30;
 
-/** A clip that frames are made for. */
-export interface FilmOptions {
-  /** Pixels of a frame. */
-  width: number;
-  height: number;
-  signal?: AbortSignal | undefined;
+/** A clip that frames are made for; its `tile` is one of `filmTileSizes`, by default the largest for the budget. */
+export interface FilmOptions extends Clip {
   /** Bytes that the network may take beside weights and frames; it runs in tiles where a frame takes more. Default 3 GiB. */
   budgetBytes?: number | undefined;
-  /** Pixels that the network runs on, one of `filmTileSizes`. Default: the largest for the budget. */
-  tile?: Size | undefined;
   /** Sees `features N` of the first picture, and `forward N` and `backward N` flows, from the finest level 0 on. Called between dispatches. */
   tap?: ((name: string, tensor: GpuTensor) => Promise<void>) | undefined;
 }
@@ -34,7 +28,7 @@ export type FilmPicture = Disposable & ({ pyramid: FilmPyramid } | { rgb: GpuTen
 
 /** FILM for clips of any size. */
 export function filmModel(gpu: Gpu, weights: FilmWeights): InterpolatorModel {
-  return { start: (width, height, signal, tile) => new Film(gpu, weights, { width, height, signal, tile }) };
+  return { start: (clip) => new Film(gpu, weights, clip) };
 }
 
 /** FILM on frames of one size. Tensors are made when they are needed, so it holds none between its calls. */
@@ -49,13 +43,13 @@ export class Film implements Interpolator<FilmPicture> {
     private readonly weights: FilmWeights,
     private readonly options: FilmOptions,
   ) {
-    const { width, height, signal, tile, budgetBytes = FILM_BUDGET_BYTES } = options;
+    const { width, height, tile, budgetBytes = FILM_BUDGET_BYTES } = options;
     const { maxStorageBufferBindingSize, maxBufferSize } = gpu.device.limits;
     const bindingBytes = Math.min(maxStorageBufferBindingSize, maxBufferSize);
     this.frame = [height, width];
     this.tile = tile ?? chooseFilmTile(weights.config, this.frame, weights.type, { bindingBytes, budgetBytes });
     this.tiles = filmTiles(this.frame, this.tile);
-    this.network = new FilmNetwork(gpu, weights, this.tile, signal);
+    this.network = new FilmNetwork(gpu, weights, this.tile, options);
   }
 
   async prepare({ rgb, frame }: RgbFrame): Promise<FilmPicture> {

@@ -1,3 +1,4 @@
+import type { DispatchOptions } from '../gpu/dispatch-queue';
 import type { GpuTensor } from '../gpu/memory';
 
 /** A frame of a clip on the GPU. Whoever made the tensor disposes it. */
@@ -22,11 +23,16 @@ export interface Interpolator<Prepared extends Disposable = Disposable> extends 
   between(before: Prepared, after: Prepared, count: number): AsyncGenerator<RgbFrame>;
 }
 
+/** A clip that frames are made for. */
+export interface Clip extends DispatchOptions {
+  /** Pixels of a frame. */
+  width: number;
+  height: number;
+  /** Pixels [height, width] of a run, for networks that run in tiles. Default: chosen by the network. */
+  tile?: readonly [number, number] | undefined;
+}
+
 /** A network on the GPU, ready for clips of any size. */
 export interface InterpolatorModel {
-  /**
-   * @param signal looked at between any two dispatches.
-   * @param tile pixels [height, width] of a run, for networks that run in tiles. Default: chosen by the network.
-   */
-  start(width: number, height: number, signal?: AbortSignal, tile?: readonly [number, number]): Interpolator;
+  start(clip: Clip): Interpolator;
 }

@@ -42,13 +42,15 @@ export class RifeEncoder implements Disposable {
     const { half } = encoderSizes(this.size);
     const [a, b] = this.inner;
     const shape = { ...frame, padded: this.size, type, border: 1, channels: 4 } as const;
-    await layers.submit(0, () => padPicture.run(gpu, shape, { rgb, y: this.picture }));
+    await layers.queue.submit(0, () => padPicture.run(gpu, shape, { rgb, y: this.picture }));
     await layers.convolve(this.picture, 'encode.cnn0', a, { size: half, stride: 2, residual: false });
     await layers.convolve(a, 'encode.cnn1', b, { size: half, stride: 1, residual: false });
     await layers.convolve(b, 'encode.cnn2', a, { size: half, stride: 1, residual: false });
     const { weight, bias, into, out } = layers.weights.conv('encode.cnn3');
     const last = { type, size: half, into, out, slice: [picture.shape[2]!, 4] } as const;
-    await layers.submit(imageDeconvMac(last), () => imageDeconv.run(gpu, last, { x: a, weight, bias, y: picture }));
+    await layers.queue.submit(imageDeconvMac(last), () =>
+      imageDeconv.run(gpu, last, { x: a, weight, bias, y: picture }),
+    );
   }
 
   /** Frees the scratch memory. Safe to call twice. */

@@ -1,28 +1,24 @@
 import { imageConv, imageConvMac } from '../../kernels/image-conv';
-import { throwIfAborted } from '../errors';
 import type { Gpu } from '../gpu/device';
+import { type DispatchOptions, DispatchQueue } from '../gpu/dispatch-queue';
 import type { GpuTensor } from '../gpu/memory';
 import type { Size } from './rife-sizes';
 import type { RifeWeights } from './rife-weights';
-
-/**
- * Multiply-adds that may be queued before they are waited for, so that a cancel takes effect soon: 100 ms of a GPU of
- * 1 TFLOP/s, 150 ms of SwiftShader on two cores.
- */
-const QUEUE_MAC = { gpu: 5e10, cpu: 5e8 };
 
 /** Slope of LeakyReLU below zero; Practical-RIFE 4.6 and later, `IFNet_HDv3.py`. */
 const SLOPE = 0.2;
 
 /** RIFE's convolutions on a device, and its way of submitting dispatches. */
 export class RifeLayers {
-  private queuedMac = 0;
+  readonly queue: DispatchQueue;
 
   constructor(
     private readonly gpu: Gpu,
     readonly weights: RifeWeights,
-    private readonly signal: AbortSignal | undefined,
-  ) {}
+    options: DispatchOptions,
+  ) {
+    this.queue = new DispatchQueue(gpu, options);
+  }
 
   /**
    * A tensor [height + 2, width + 2, channels] of the weights' type, channels last, with a border of zeros that no kernel writes. The
@@ -43,16 +39,6 @@ export class RifeLayers {
     const { type } = this.weights;
     const { weight, bias, into, out } = this.weights.conv(name);
     const shape = { type, into, out, slope: SLOPE, ...how } as const;
-    await this.submit(imageConvMac(shape), () => imageConv.run(this.gpu, shape, { x, weight, bias, y }));
-  }
-
-  /** Submits one dispatch of so many multiply-adds, and waits when enough is queued. Throws `aborted`. */
-  async submit(mac: number, dispatch: () => Promise<void>): Promise<void> {
-    throwIfAborted(this.signal);
-    await dispatch();
-    this.queuedMac += mac;
-    if (this.queuedMac < (this.gpu.cpu ? QUEUE_MAC.cpu : QUEUE_MAC.gpu)) return;
-    this.queuedMac = 0;
-    await this.gpu.device.queue.onSubmittedWorkDone();
+    await this.queue.submit(imageConvMac(shape), () => imageConv.run(this.gpu, shape, { x, weight, bias, y }));
   }
 }

@@ -7,19 +7,15 @@ import { ZoetropeError } from '../errors';
 import type { Gpu } from '../gpu/device';
 import { type GpuTensor, Scope } from '../gpu/memory';
 import { RIFE_RESIDUALS, rifeHeadPlanes, rifeInputs, rifePassed } from '../part/rife';
-import type { Interpolator, InterpolatorModel, RgbFrame } from './interpolator';
+import type { Clip, Interpolator, InterpolatorModel, RgbFrame } from './interpolator';
 import { timesBetween } from './retime';
 import { RifeEncoder } from './rife-encoder';
 import { RifeLayers } from './rife-layers';
 import { blockSizes, padded, type Size } from './rife-sizes';
 import type { RifeWeights } from './rife-weights';
 
-/** A clip that frames are made for. */
-export interface RifeOptions {
-  /** Pixels of a frame. */
-  width: number;
-  height: number;
-  signal?: AbortSignal | undefined;
+/** A clip that frames are made for, always in one run. */
+export interface RifeOptions extends Omit<Clip, 'tile'> {
   /**
    * What lies beyond the frame where its sides are no multiples of what the network takes. Default `replicate`, which shows no dark seam. Neither is better
    * throughout: on moving textures of 112 × 80 pixels the outer 8 rows and columns reach 35.0 dB with it and 36.5 dB with the zeros
@@ -46,7 +42,7 @@ interface Block {
 
 /** RIFE for clips of any size. */
 export function rifeModel(gpu: Gpu, weights: RifeWeights): InterpolatorModel {
-  return { start: (width, height, signal) => new Rife(gpu, weights, { width, height, signal }) };
+  return { start: (clip) => new Rife(gpu, weights, clip) };
 }
 
 /** A network of the RIFE 4 family on frames of one size: flow and mask from coarse to fine, then both frames warped and blended. */
@@ -68,7 +64,7 @@ export class Rife implements Interpolator<RifePicture> {
     const { width, height } = options;
     const { config } = weights;
     this.padded = [padded(height, config), padded(width, config)];
-    this.layers = new RifeLayers(gpu, weights, options.signal);
+    this.layers = new RifeLayers(gpu, weights, options);
     const own = (label: string, ...shape: number[]) =>
       this.scope.own(gpu.memory.tensor(`rife ${label}`, 'float32', shape));
     try {
@@ -90,7 +86,7 @@ export class Rife implements Interpolator<RifePicture> {
     try {
       const taken = { frames: rgb.shape[1]!, frame, size: [height, width], edge } as const;
       const shape = { ...taken, padded: this.padded, type: 'f32', border: 0, channels } as const;
-      await this.layers.submit(0, () => padPicture.run(this.gpu, shape, { rgb, y: tensor }));
+      await this.layers.queue.submit(0, () => padPicture.run(this.gpu, shape, { rgb, y: tensor }));
       await this.encoder?.encode(rgb, taken, tensor);
       await this.options.tap?.('picture', tensor, this.padded);
     } catch (error) {
@@ -118,7 +114,7 @@ export class Rife implements Interpolator<RifePicture> {
     const { width, height } = this.options;
     const { gpu, flow, mask, rgb } = this;
     const shape = { padded: this.padded, encoded: this.weights.config.encoder, size: [height, width] } as const;
-    await this.layers.submit(0, () =>
+    await this.layers.queue.submit(0, () =>
       flowBlend.run(gpu, shape, { before: before.tensor, after: after.tensor, flow, mask, rgb }),
     );
     return { rgb, frame: 0 };
@@ -137,7 +133,7 @@ export class Rife implements Interpolator<RifePicture> {
     const name = `block${index}`;
 
     const read = { encoded: config.encoder, passed: rifePassed(config), headScale: config.scales[last]! };
-    await layers.submit(0, () =>
+    await layers.queue.submit(0, () =>
       flowFeatures.run(
         gpu,
         { type, size, scale, time, first, ...read },
@@ -154,12 +150,12 @@ export class Rife implements Interpolator<RifePicture> {
     const { weight, bias, into } = weights.conv(`${name}.lastconv.0`);
     const deconv = { type, size: quarter, into, planes: rifeHeadPlanes(config) } as const;
     const result = features[RIFE_RESIDUALS % 2]!;
-    await layers.submit(deconvShuffleMac(deconv), () =>
+    await layers.queue.submit(deconvShuffleMac(deconv), () =>
       deconvShuffle.run(gpu, deconv, { x: result, weight, bias, y: head }),
     );
     await this.options.tap?.(`${name}.head`, head, size);
     const update = { size, scale, first, replaceMask: config.encoder > 0 };
-    await layers.submit(0, () => flowUpdate.run(gpu, update, { head, flow, mask }));
+    await layers.queue.submit(0, () => flowUpdate.run(gpu, update, { head, flow, mask }));
   }
 
   private makeBlock(block: number): Block {

@@ -12,7 +12,8 @@ import type { I420Frame } from '../video/encode';
 /** Latents to pictures for the encoder, as a stream: decoded, with new frames between, converted. */
 
 /** What a stream of frames needs of a plan, of a host and of a model. */
-type StreamPlan = Pick<Plan, 'shape' | 'vaeTile' | 'interpolator'> & Partial<Pick<Plan, 'filmTile' | 'vaeHistoryType'>>;
+type StreamPlan = Pick<Plan, 'shape' | 'vaeTile' | 'interpolator'> &
+  Partial<Pick<Plan, 'filmTile' | 'vaeHistoryType' | 'convolutionMac'>>;
 interface StreamHost {
   gpu: Gpu;
   signal: AbortSignal;
@@ -49,8 +50,14 @@ async function* decodeFrames(
   const frameBytes = latentHeight * latentWidth * 4;
   const weights = await parts.vae();
   const { zDim } = weights.config;
-  const { vaeTile: tile, vaeHistoryType: historyType } = plan;
-  using stream = createVaeStream(gpu, weights, { latentHeight, latentWidth, tile, historyType, signal });
+  using stream = createVaeStream(gpu, weights, {
+    latentHeight,
+    latentWidth,
+    tile: plan.vaeTile,
+    historyType: plan.vaeHistoryType,
+    maxMacPerDispatch: plan.convolutionMac,
+    signal,
+  });
   using latent = gpu.memory.tensor('latent frame', 'float32', [zDim, latentHeight, latentWidth]);
   let made = 0;
   for (let t = 0; t < latentFrames && made < frames; t++) {
@@ -65,13 +72,15 @@ async function* decodeFrames(
 /** The frames with new ones between them, where the plan has an interpolator. */
 async function* interpolateFrames(
   frames: AsyncGenerator<RgbFrame>,
-  { shape, interpolator: kind, filmTile }: StreamPlan,
+  { shape, interpolator: kind, filmTile, convolutionMac }: StreamPlan,
   { signal }: StreamHost,
   parts: StreamParts,
 ): AsyncGenerator<RgbFrame> {
   if (kind === null) return yield* frames;
   const model = await parts.interpolator(kind);
-  using interpolator = model.start(shape.width, shape.height, signal, filmTile ?? undefined);
+  const { width, height } = shape;
+  const tile = filmTile ?? undefined;
+  using interpolator = model.start({ width, height, tile, maxMacPerDispatch: convolutionMac, signal });
   yield* retime(frames, interpolator, shape.interpolatedFrames);
 }
 

@@ -50,6 +50,13 @@ const MAC_GPU = 5e10;
 /** The same on CPU drivers, where no watchdog waits: SwiftShader at about 1 GFLOP/s does it in 400 ms. */
 const MAC_CPU = 2e8;
 
+/**
+ * The same for the convolutions of decoder and interpolators; undefined leaves it to them (`gpu/dispatch-queue.ts`). @param flops their rate.
+ */
+export function convolutionMac(cpu: boolean, flops: number | undefined): number | undefined {
+  return cpu || flops === undefined ? undefined : (DISPATCH_SECONDS * flops) / 2;
+}
+
 /** Multiply-adds that one dispatch may have on a device. @param flops its rate for such dispatches; undefined: not measured. */
 export function dispatchMac(cpu: boolean, flops: number | undefined): number {
   if (cpu) return MAC_CPU;

@@ -4,8 +4,8 @@ import { cropPlanes } from '../../kernels/crop-planes';
 import { denormalize } from '../../kernels/denormalize';
 import { keepFrames } from '../../kernels/keep-frames';
 import { spatialAttention, spatialAttentionLaunches } from '../../kernels/spatial-attention';
-import { throwIfAborted } from '../errors';
 import type { Gpu } from '../gpu/device';
+import { type DispatchOptions, DispatchQueue } from '../gpu/dispatch-queue';
 import type { GpuTensor } from '../gpu/memory';
 import type { VaeWeights } from './decoder';
 import { HISTORY, type HistoryType } from './memory';
@@ -100,12 +100,6 @@ export class Histories implements Disposable {
   }
 }
 
-/**
- * Multiply-adds of one dispatch, and of what may be queued before it is waited for, so that no driver's watchdog fires
- * and a cancel takes effect soon. A GPU of 1 TFLOP/s does 5e10 in 100 ms; SwiftShader on two cores does 5e8 in 150 ms.
- */
-const DISPATCH_MAC = { gpu: 5e10, cpu: 5e8 };
-
 /** The frames between two layers. Replacing them frees the ones before. */
 export class Current implements Disposable {
   constructor(public frames: Frames) {}
@@ -123,15 +117,14 @@ export class Current implements Disposable {
 
 /** The decoder's layers, by the names of their weights. What a layer makes for itself it frees, also when it throws. */
 export class Layers {
-  private queuedMac = 0;
-  private readonly limitMac: number;
+  private readonly queue: DispatchQueue;
 
   constructor(
     readonly gpu: Gpu,
     readonly weights: VaeWeights,
-    private readonly signal: AbortSignal | undefined,
+    options: DispatchOptions,
   ) {
-    this.limitMac = gpu.cpu ? DISPATCH_MAC.cpu : DISPATCH_MAC.gpu;
+    this.queue = new DispatchQueue(gpu, options);
   }
 
   /** A normalised latent frame [zDim, h, w] as the decoder takes it: z * std + mean. */
@@ -140,7 +133,7 @@ export class Layers {
     return this.make('latent', 1, [height, width], channels, async ({ tensor: y }) => {
       const [scale, mean] = [this.weights.vector('latents.scale'), this.weights.vector('latents.mean')];
       const shape = { type: TYPE, height, width, channels } as const;
-      await this.submit(0, () => denormalize.run(this.gpu, shape, { z, scale, mean, y }));
+      await this.queue.submit(0, () => denormalize.run(this.gpu, shape, { z, scale, mean, y }));
     });
   }
 
@@ -177,10 +170,10 @@ export class Layers {
     using qkv = await this.pointwise(normed, `${name}.to_qkv`);
     normed[Symbol.dispose]();
     using attended = await this.make(name, 1, size, channels, async (y) => {
-      const launches = spatialAttentionLaunches({ type: TYPE, height, width, channels }, this.limitMac);
+      const launches = spatialAttentionLaunches({ type: TYPE, height, width, channels }, this.queue.maxMac);
       for (const launch of launches) {
-        const mac = Math.min(this.limitMac, 2 * (height * width) ** 2 * channels);
-        await this.submit(mac, () => spatialAttention.run(this.gpu, launch, { qkv: qkv.tensor, y: y.tensor }));
+        const mac = Math.min(this.queue.maxMac, 2 * (height * width) ** 2 * channels);
+        await this.queue.submit(mac, () => spatialAttention.run(this.gpu, launch, { qkv: qkv.tensor, y: y.tensor }));
       }
     });
     qkv[Symbol.dispose]();
@@ -230,7 +223,7 @@ export class Layers {
       toAt: [core.top, core.left],
       size: [core.height, core.width],
     } as const;
-    await this.submit(0, () => cropPlanes.run(this.gpu, shape, { x: x.tensor, y: rgb }));
+    await this.queue.submit(0, () => cropPlanes.run(this.gpu, shape, { x: x.tensor, y: rgb }));
   }
 
   /** Makes frames and fills them; frees them when that throws. */
@@ -257,7 +250,7 @@ export class Layers {
     const gamma = this.weights.vector(`${name}.gamma`);
     const shape = { type: TYPE, positions, channels: x.channels, silu } as const;
     return this.make(name, x.frames, x.size, x.channels, ({ tensor: y }) =>
-      this.submit(0, () => channelNorm.run(this.gpu, shape, { x: x.tensor, gamma, y })),
+      this.queue.submit(0, () => channelNorm.run(this.gpu, shape, { x: x.tensor, gamma, y })),
     );
   }
 
@@ -288,7 +281,7 @@ export class Layers {
     }
     const quads = (x.positions * x.channels) / 4;
     const shape = { quads: count * quads, first: from * quads, place: place * quads };
-    await this.submit(0, () => keepFrames.run(this.gpu, shape, { x: x.tensor, y: tensor }));
+    await this.queue.submit(0, () => keepFrames.run(this.gpu, shape, { x: x.tensor, y: tensor }));
   }
 
   /** What the frames of x, or those of a history, contribute to y, in launches of bounded work; the history's first. */
@@ -301,20 +294,10 @@ export class Layers {
     const { weight, bias, into, out, taps, kernel } = this.weights.conv(name);
     const past = 'older' in x ? { type: x.type, older: x.older } : undefined;
     const conv: CausalConv = { type: TYPE, from: x.size, into, to: y.size, out, taps, kernel, ...options };
-    const launches = causalConvLaunches(conv, this.limitMac, past);
+    const launches = causalConvLaunches(conv, this.queue.maxMac, past);
     const mac = causalConvMac(past ? { ...conv, past } : conv) / launches.length;
     for (const launch of launches) {
-      await this.submit(mac, () => causalConv.run(this.gpu, launch, { x: x.tensor, weight, bias, y: y.tensor }));
+      await this.queue.submit(mac, () => causalConv.run(this.gpu, launch, { x: x.tensor, weight, bias, y: y.tensor }));
     }
-  }
-
-  /** Submits one dispatch, and waits when enough is queued. */
-  private async submit(mac: number, dispatch: () => Promise<void>): Promise<void> {
-    throwIfAborted(this.signal);
-    await dispatch();
-    this.queuedMac += mac;
-    if (this.queuedMac < this.limitMac) return;
-    this.queuedMac = 0;
-    await this.gpu.device.queue.onSubmittedWorkDone();
   }
 }

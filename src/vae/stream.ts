@@ -1,6 +1,7 @@
 import { type VaeConfig, type VaeLevel, vaeLevels } from '../config';
 import { ZoetropeError } from '../errors';
 import type { Gpu } from '../gpu/device';
+import type { DispatchOptions } from '../gpu/dispatch-queue';
 import { type GpuTensor, Scope } from '../gpu/memory';
 import type { VaeWeights } from './decoder';
 import { Current, type Frames, Histories, Layers } from './layers';
@@ -8,7 +9,7 @@ import { decodesTogether, type HistoryType, lastDoubling } from './memory';
 import { levelSize, planTiles, type Tile } from './tiles';
 
 /** What a stream of latent frames is decoded with. */
-export interface VaeStreamOptions {
+export interface VaeStreamOptions extends DispatchOptions {
   /** Latent positions of a frame. */
   latentHeight: number;
   latentWidth: number;
@@ -19,8 +20,6 @@ export interface VaeStreamOptions {
    * exact. What a convolution makes of the present frame is f32 in either case.
    */
   historyType?: HistoryType | undefined;
-  /** Looked at between any two dispatches. */
-  signal?: AbortSignal | undefined;
   /** Sees what each module makes, by the module's original name. Called between dispatches, for every tile. */
   tap?: ((name: string, frames: Frames) => Promise<void>) | undefined;
 }
@@ -50,10 +49,10 @@ export class VaeStream implements Disposable {
     weights: VaeWeights,
     private readonly options: VaeStreamOptions,
   ) {
-    const { latentHeight, latentWidth, tile, historyType = 'f32', signal } = options;
+    const { latentHeight, latentWidth, tile, historyType = 'f32' } = options;
     this.config = weights.config;
     this.levels = vaeLevels(this.config);
-    this.layers = new Layers(gpu, weights, signal);
+    this.layers = new Layers(gpu, weights, options);
     try {
       this.past = this.scope.own(new Histories(gpu, [latentHeight, latentWidth], historyType));
       this.past.addUnbounded('decoder.conv1', this.config.zDim);

@@ -53,10 +53,15 @@ function latentsOf({ latentFrames, latentHeight, latentWidth }: VideoShape): Gpu
   return test.gpu.memory.upload('latents', 'float32', shape, seededFloats(7, count));
 }
 
-function framesOf(latents: GpuTensor, shape: VideoShape, signal = new AbortController().signal) {
+function framesOf(
+  latents: GpuTensor,
+  shape: VideoShape,
+  signal = new AbortController().signal,
+  convolutionMac?: number,
+) {
   const { gpu } = test;
   const parts = { vae: async () => vae, interpolator: async () => rifeModel(gpu, rife) };
-  return videoFrames(latents, { shape, vaeTile: null, interpolator: 'rife' }, { gpu, signal }, parts);
+  return videoFrames(latents, { shape, vaeTile: null, interpolator: 'rife', convolutionMac }, { gpu, signal }, parts);
 }
 
 /**
@@ -120,6 +125,29 @@ it('takes no more memory for a clip seven times as long, and gives pictures betw
     // The file's header comes first of all, then fragments.
     expect(placesOf('bytes')[1]).toBeLessThan(placesOf('decoded').at(-1)!);
   }
+});
+
+it('makes smaller dispatches, and waits for fewer of them, where the plan says so, with the same pictures', async () => {
+  const { queue } = test.gpu.device;
+  const shape = shapeOf(17, 1);
+  using latents = latentsOf(shape);
+  async function first(count: number, convolutionMac?: number) {
+    const submit = vi.spyOn(queue, 'submit');
+    const wait = vi.spyOn(queue, 'onSubmittedWorkDone');
+    const pictures: Uint8Array[] = [];
+    for await (const { data } of framesOf(latents, shape, undefined, convolutionMac)) {
+      if (pictures.push(data.slice()) === count) break;
+    }
+    const counts = { submits: submit.mock.calls.length, waits: wait.mock.calls.length };
+    submit.mockRestore();
+    wait.mockRestore();
+    return { pictures, ...counts };
+  }
+  const usual = await first(3);
+  const bounded = await first(3, 1e5);
+  expect(bounded.pictures).toEqual(usual.pictures);
+  expect(bounded.submits).toBeGreaterThan(usual.submits);
+  expect(bounded.waits).toBeGreaterThan(10 * Math.max(1, usual.waits));
 });
 
 it('frees everything when the encoder stops in the middle, and when the job is cancelled', async () => {

@@ -8,7 +8,15 @@ import { planVideo } from '../../src/plan';
 import { estimateBudget, GUARANTEED_LIMITS } from '../../src/plan/device';
 import { durationText } from '../../src/plan/explain';
 import { nearestRequest } from '../../src/plan/nearest';
-import { dispatchMac, evenPace, operations, type Pace, type StageWork, stageSeconds } from '../../src/plan/pace';
+import {
+  convolutionMac,
+  dispatchMac,
+  evenPace,
+  operations,
+  type Pace,
+  type StageWork,
+  stageSeconds,
+} from '../../src/plan/pace';
 import { modelBytes } from '../../src/plan/residency';
 import { chunkLength } from '../../src/plan/transformer';
 import { type Request, type ResolvedRequest, resolveRequest } from '../../src/request';
@@ -167,6 +175,9 @@ describe('time', () => {
     expect(dispatchMac(false, 2e12)).toBe(1e11);
     expect(dispatchMac(false, undefined)).toBe(5e10);
     expect(dispatchMac(true, 1e15)).toBe(2e8);
+    expect(convolutionMac(false, 4e10)).toBe(2e9);
+    expect(convolutionMac(false, undefined)).toBeUndefined();
+    expect(convolutionMac(true, 4e10)).toBeUndefined();
     const { dit } = namedModel('a14b');
     const device = { maxStorageBufferBindingSize: 2 ** 31, maxBufferSize: 2 ** 32, f16: true, cpu: false };
     for (const flops of [3e11, 1e12, 2e13]) {
