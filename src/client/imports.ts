@@ -1,6 +1,7 @@
 import { proxy, type Remote } from 'comlink';
 import { ZoetropeError } from '../errors';
 import type { Importer, ImportSettings, SourceSpec } from '../import/protocol';
+import { addressOf } from './address';
 import { guard } from './link';
 import type { ImportInput, StoreOptions } from './options';
 import { connectStore, type StoreLink } from './store-worker';
@@ -15,7 +16,7 @@ function connect(): { importer: Remote<Importer>; call: StoreLink['call'] } {
 /** A source as it crosses the boundary. */
 function specOf(input: ImportInput): SourceSpec {
   if (typeof input === 'string' || input instanceof URL) {
-    return { kind: 'url', url: new URL(input, document.baseURI).href };
+    return { kind: 'url', url: addressOf(input) };
   }
   if (input instanceof File) return { kind: 'file', path: input.webkitRelativePath || input.name, file: input };
   if ('from' in input) return { ...specOf(input.from), role: input.role };

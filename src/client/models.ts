@@ -3,6 +3,7 @@ import { ZoetropeError } from '../errors';
 import type { ImportOutlook } from '../import/inspect';
 import type { ImportSettings, StoredPart, UnfinishedImport } from '../import/protocol';
 import type { ModelStore, StorageUse, StoredModel, StoreProgress, Verification } from '../protocol';
+import { addressOf } from './address';
 import { guard } from './link';
 import type { ImportInput, StoreOptions } from './options';
 import { connectStore, type StoreLink } from './store-worker';
@@ -89,8 +90,7 @@ export const models: Models = {
   download(url, options = {}) {
     // Only a page may ask, and some browsers ask the person, whose answer the download need not wait for.
     void navigator.storage?.persist?.().catch(() => undefined);
-    const address = new URL(url, document.baseURI).href;
-    return work(options, (store, job, report) => store.download(address, job, report));
+    return work(options, (store, job, report) => store.download(addressOf(url), job, report));
   },
   verify: (id, options = {}) => work(options, (store, job, report) => store.verify(id, job, report)),
   repair: (id, options = {}) => work(options, (store, job, report) => store.repair(id, job, report)),

@@ -10,10 +10,10 @@ import { holding, stoppable } from './work';
 
 export type { DownloadOptions } from './lanes';
 
-/** URL of a model folder with its final slash, also from the URL of its manifest. Throws `unreadable-source` for other schemes. */
+/** URL of a model folder with its final slash, also from the URL of its manifest. Throws `unreadable-source` for what is none. */
 export function folderUrl(url: string): string {
   const plain = url.replace(/[?#].*$/s, '').replace(/\/?(zoetrope\.json)?$/, '/');
-  if (/^https?:\/\/./i.test(plain)) return plain;
+  if (/^https?:\/\/./i.test(plain) && URL.canParse(plain)) return plain;
   throw new ZoetropeError('unreadable-source', `A model has an http or https address, got ${JSON.stringify(url)}.`);
 }
 
