@@ -221,12 +221,15 @@ function readable(disk: Disk, folder: string, path: string): Promise<boolean> {
   );
 }
 
-/** What an import noted; undefined for folders that are none, or whose note was cut. */
+/** What an import noted; undefined for folders that are none, or whose note was cut or is of another version. */
 export async function importRecord({ disk }: Pick<StoreHost, 'disk'>, id: string): Promise<ImportRecord | undefined> {
   if (!id.startsWith(IMPORT_PREFIX)) return undefined;
   const bytes = await readSmall(disk, id, RECORD_FILE);
   try {
-    return bytes && (JSON.parse(new TextDecoder().decode(bytes)) as ImportRecord);
+    const record = bytes && (JSON.parse(new TextDecoder().decode(bytes)) as Partial<ImportRecord> | null);
+    const whole =
+      typeof record?.name === 'string' && Array.isArray(record.sources) && record.quantization !== undefined;
+    return whole ? (record as ImportRecord) : undefined;
   } catch {
     return undefined;
   }

@@ -6,7 +6,7 @@ import { importModel, unfinishedImports } from '../../src/import/model-import';
 import type { ConvertPool } from '../../src/import/threads';
 import { hashPiece, MANIFEST_FILE } from '../../src/manifest';
 import type { StoreProgress } from '../../src/protocol';
-import { noteOrigin } from '../../src/store/disk';
+import { noteOrigin, writeSmall } from '../../src/store/disk';
 import { deleteModel, listModels, repairModel, useStored, verifyModel } from '../../src/store/library';
 import { modelPath } from '../../src/store/pieces';
 import { openModel } from '../../src/store/verified';
@@ -154,6 +154,18 @@ describe('an import into the store', async () => {
     const refused = run(host, source(), { settings: { ...SETTINGS, name: '' } });
     await expect(refused).rejects.toMatchObject({ code: 'bad-request' });
     expect(host.disk.files.size).toBe(0);
+  });
+
+  it('is listed to be deleted when its note is of another version or cut', async () => {
+    const host = fakeHost(unreachable);
+    const notes = ['{}', 'null', '{"na', '{"name":"x","quantization":"q4","sources":"Wan"}'];
+    for (const [i, note] of notes.entries()) {
+      await writeSmall(host.disk, `import-${i}`, 'import.json', new TextEncoder().encode(note));
+    }
+    const listed = await unfinished(host);
+    expect(listed.map(({ id, name }) => [id, name])).toEqual(notes.map((_, i) => [`import-${i}`, `import-${i}`]));
+    for (const { id } of listed) await deleteModel(host, id);
+    expect(await unfinished(host)).toEqual([]);
   });
 
   it('is not continued with other weights', async () => {
