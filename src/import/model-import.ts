@@ -145,7 +145,7 @@ async function run(
     await pool?.close();
   }
   throwIfAborted(signal);
-  return moveIntoPlace(host, id, (await stagedManifest(disk, id))!);
+  return moveIntoPlace(host, id, (await readSmall(disk, id, MANIFEST_FILE))!);
 }
 
 /** The importer's progress with pace and time left, for this tab and for those that wait. */

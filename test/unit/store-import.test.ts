@@ -10,7 +10,7 @@ import { noteOrigin, writeSmall } from '../../src/store/disk';
 import { deleteModel, listModels, repairModel, useStored, verifyModel } from '../../src/store/library';
 import { modelPath } from '../../src/store/pieces';
 import { openModel } from '../../src/store/verified';
-import { checkpointFiles, checkpointTensors } from '../harness/checkpoint';
+import { checkpointFiles, checkpointTensors, replaceJson } from '../harness/checkpoint';
 import { memoryFolder } from '../harness/memory-folder';
 import { seededUniform } from '../harness/near';
 import { type FakeHost, fakeHost } from '../harness/store-host';
@@ -166,6 +166,16 @@ describe('an import into the store', async () => {
     expect(listed.map(({ id, name }) => [id, name])).toEqual(notes.map((_, i) => [`import-${i}`, `import-${i}`]));
     for (const { id } of listed) await deleteModel(host, id);
     expect(await unfinished(host)).toEqual([]);
+  });
+
+  it('of numbers that no model may have says so', async () => {
+    const files = checkpointFiles();
+    replaceJson(files, 'transformer/config.json', { eps: 2 });
+    replaceJson(files, 'transformer_2/config.json', { eps: 2 });
+    await expect(run(fakeHost(unreachable), source(files))).rejects.toMatchObject({
+      code: 'bad-checkpoint',
+      message: expect.stringContaining('dit.eps'),
+    });
   });
 
   it('is not continued with other weights', async () => {
