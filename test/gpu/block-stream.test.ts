@@ -137,6 +137,8 @@ describe('BlockStream', () => {
       if (index === 2) stream.followWith(other);
       await stream.block(index);
     }
+    const first = () => reads.filter((name) => /blocks.[01].modulation/.test(name)).length;
+    await expect.poll(first).toBe(2); // ahead of being asked for
     const held = memory.liveBytes;
     const next = await stream.handOver(other);
     stream[Symbol.dispose](); // owns nothing any more
@@ -144,7 +146,7 @@ describe('BlockStream', () => {
     using weights = await Weights.upload(test.gpu, filled);
     const { ready } = next.report();
     for (const index of [0, 1]) await next.block(index);
-    expect(reads.filter((name) => /blocks.[01].modulation/.test(name))).toHaveLength(2); // they were there
+    expect(first()).toBe(2); // and not once more
     for (const index of [0, 1, 2, 3, 0]) {
       const [streamed, kept] = [await next.block(index), weights.at(`blocks.${index}.`)];
       for (const name of ['modulation', 'ffn.2.bias']) {
@@ -159,6 +161,19 @@ describe('BlockStream', () => {
     next[Symbol.dispose]();
     weights[Symbol.dispose]();
     await expect.poll(() => [memory.liveBytes, memory.stagingBytes]).toEqual([before, 0]);
+  });
+
+  it('hands over no block of its own', async () => {
+    const other = filledSource({ fill_prefix: 'other.', tensors });
+    using stream = await open(3);
+    for (const index of [2, 3]) {
+      stream.followWith(other);
+      await stream.block(index);
+    }
+    using next = await stream.handOver(other);
+    using weights = await Weights.upload(test.gpu, other);
+    const bytes = await test.gpu.memory.read((await next.block(3)).tensor('modulation'));
+    expect(bytes).toEqual(await test.gpu.memory.read(weights.at('blocks.3.').tensor('modulation')));
   });
 
   it('opens the next network anew where handing over has failed before', async () => {
