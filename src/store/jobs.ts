@@ -12,7 +12,7 @@ import { peekSnapshot, readSnapshot, writeSnapshot } from './snapshot';
 /** Folder of the jobs in the origin's private file system. */
 export const JOBS_ROOT = 'zoetrope-jobs';
 
-/** Interrupted jobs that are kept, the newest; one of 720p and 121 frames takes 223 MB. */
+/** Interrupted jobs that are kept, the newest; one of 720p and 121 frames takes 229 MB. */
 export const KEPT_INTERRUPTED = 4;
 /** Jobs that may wait in line. */
 export const MAX_WAITING = 100;

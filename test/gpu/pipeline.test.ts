@@ -103,6 +103,23 @@ it('reuses no residual that an earlier run, which had no room for any, has not k
   expect(await behind(last)).toEqual({ skipped: [], kept: rest(last) });
 });
 
+it.each([
+  ['all of it where all stays', Infinity, true],
+  ['nothing where networks take turns', 12e6, false],
+  ['its first blocks where it is streamed', 10e6, true],
+])('reads of the second expert, while the first one works, %s', async (_, budgetBytes, some) => {
+  using model = residentModel(test.gpu, verified);
+  let reads = 0;
+  const count = async () => void reads++;
+  for (const { path } of verified.manifest.components.low!) gates.set(path, count);
+  const readBehind: number[] = [];
+  const save = async () => void readBehind.push(reads);
+  await run(model, { num_inference_steps: 2 }, { budgetBytes }, undefined, save);
+  gates.clear();
+  expect(readBehind[0]! > 0).toBe(some);
+  expect(readBehind[1]).toBeGreaterThan(0);
+});
+
 describe.each([
   ['all', Infinity],
   ['one network at a time', 12e6],
