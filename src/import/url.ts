@@ -1,5 +1,6 @@
 import type { ImportSource } from '../checkpoint/sources';
 import { ZoetropeError } from '../errors';
+import { NO_ANSWER } from '../manifest';
 import type { StoreHost } from '../store/disk';
 import { type Fetch, httpFile, httpFolder } from '../store/http';
 import { Patience, sleep } from '../store/patience';
@@ -22,12 +23,23 @@ export function patientFetch(options: UrlOptions): Fetch {
   const { signal = new AbortController().signal, stallMs } = options;
   const { fetch = (url, init) => globalThis.fetch(url, init), now = Date.now, random = Math.random } = options;
   const patience = new Patience({ now, random, sleep: options.sleep ?? sleep }, signal, () => undefined);
+  let answered = false;
+  const noting: Fetch = async (url, init) => {
+    const response = await fetch(url, init);
+    answered = true;
+    return response;
+  };
   return (url, init) => {
     const what = url.replace(/\?.*$/s, '');
     const range = new Headers(init.headers).get('Range')!;
     const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(range)!.map(Number) as [number, number, number];
     const bytes = last - first + 1;
-    return patience.run(what, () => requestHeld(url, init, what, bytes, { fetch, now, signal, stallMs }));
+    return patience.run(what, async () => {
+      const answer = await requestHeld(url, init, what, bytes, { fetch: noting, now, signal, stallMs });
+      if (answered || answer instanceof Response) return answer;
+      // Of an address that nobody has answered at yet, the first failure is told: it may be a slip of the pen.
+      throw new ZoetropeError('unreadable-source', `${what} ${answer.why}.`, { cause: NO_ANSWER });
+    });
   };
 }
 

@@ -104,6 +104,17 @@ describe('a file on a server that an import reads', () => {
     await expect(there(hour)).rejects.toMatchObject(unanswered);
   });
 
+  it('is not asked again where nobody has answered at all', async () => {
+    const options = reading({ 0: () => Promise.reject(new TypeError('fetch failed')) });
+    const { folder } = await urlSource('https://x.test/m/', options);
+    const refused = await openIfThere(folder!, 'model_index.json').catch((error) => error);
+    expect(refused).toMatchObject({
+      ...unanswered,
+      message: 'https://x.test/m/model_index.json cannot be reached: fetch failed.',
+    });
+    expect(options.waits).toEqual([]);
+  });
+
   it('is not asked again behind an abort', async () => {
     const controller = new AbortController();
     const abort = () => {
