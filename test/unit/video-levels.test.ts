@@ -47,12 +47,22 @@ describe('levels', () => {
     expect(level(832, 480, 32)).toBe('avc1.64001f');
     expect(level(832, 480, 80)).toBe('avc1.640020');
     expect(level(64, 64, 300)).toBe('avc1.64001e');
+    const at1080 = { 30: '28', 60: '2a' };
+    for (const [fps, code] of Object.entries(at1080)) {
+      expect(level(1920, 1080, Number(fps)), `1920×1080 at ${fps}`).toBe(`avc1.6400${code}`);
+    }
+    expect(level(2560, 1440, 30)).toBe('avc1.640032');
+    expect(level(3840, 2160, 30)).toBe('avc1.640033');
+    expect(level(3840, 2160, 60)).toBe('avc1.640034');
   });
 
   it('raises the level for the bitrate, sooner for the profiles that allow less', () => {
     // 0.45 × 1.25 bits at 1280×720 and 30 fps: 15.6 Mbit/s, between 14 (Main) and 17.5 (High) of level 3.1.
     const chosen = codecs(format(1280, 720, 30, { quality: 'maximum', writeMode: 'fast' }));
     expect(chosen.slice(0, 3)).toEqual(['avc1.64001f', 'avc1.4d0020', 'avc1.42e020']);
+    // 21.0 Mbit/s, between 20 (Main) and 25 (High) of level 4.0.
+    const large = codecs(format(1920, 1080, 30, { quality: 'maximum', writeMode: 'small' }));
+    expect(large.slice(0, 2)).toEqual(['avc1.640028', 'avc1.4d0029']);
   });
 
   it('caps the bitrate at the level’s where no level that fits allows more', () => {
@@ -74,6 +84,7 @@ describe('levels', () => {
     expect(codecs(format(1280, 720, 60)).slice(-2)).toEqual(['vp09.00.40.08', 'av01.0.08M.08']);
     expect(codecs(format(1280, 720, 300)).slice(-2)).toEqual(['vp09.00.50.08', 'av01.0.13M.08']);
     expect(codecs(format(64, 64, 16)).slice(-2)).toEqual(['vp09.00.30.08', 'av01.0.04M.08']);
+    expect(codecs(format(1920, 1080, 75)).slice(-2)).toEqual(['vp09.00.41.08', 'av01.0.12M.08']);
   });
 });
 

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { BufferSource, EncodedPacketSink, Input, MP4 } from 'mediabunny';
 import { describe, expect, it } from 'vitest';
 import { ZoetropeError } from '../../src/errors';
-import type { I420Frame } from '../../src/video/encode';
+import type { I420Frame, VideoHost } from '../../src/video/encode';
 import { encodeMp4, saveMp4 } from '../../src/video/file';
 import { type EncoderSettings, encoderCandidates, timestampMicroseconds, type WriteMode } from '../../src/video/levels';
 import { type ByteSink, createMp4Writer } from '../../src/video/mp4';
@@ -223,6 +223,10 @@ describe('encodeMp4', () => {
       durationSeconds: 17 / 16,
     });
     expect(progress.at(-1)).toBe(17);
+    const settings = { ...options('balanced').settings };
+    settings.config = { ...settings.config, codec: 'avc1.42e01f' };
+    const { codecString } = await encodeMp4(frames(), { ...options('balanced'), settings });
+    expect(codecString, 'what the encoder wrote, not what it was asked for').toBe(golden.decoderConfig.codec);
     const { packets, duration } = await read(video.data);
     expect(packets).toHaveLength(17);
     expect(duration).toBe(video.durationSeconds);
@@ -267,5 +271,51 @@ describe('saveMp4', () => {
       expect(full.calls).not.toContain('close');
     }
     expect([cancelled.calls.at(-1), broken.calls.at(-1)]).toEqual(['abort', 'abort']);
+  });
+
+  it('encodes no frame before a slow disk has what came of those before, and closes the file behind the last byte', async () => {
+    class SlowFile extends FakeFile {
+      pending = 0;
+      override async write(data: FileSystemWriteChunkType): Promise<void> {
+        this.pending++;
+        await new Promise((resolve) => setTimeout(resolve, 2));
+        await super.write(data);
+        this.pending--;
+      }
+      override async close(): Promise<void> {
+        expect(this.pending).toBe(0);
+        await super.close();
+      }
+    }
+    const file = new SlowFile();
+    const pending: number[] = [];
+    const host = {
+      ...replayHost,
+      VideoFrame: class extends replayHost.VideoFrame {
+        constructor(data: AllowSharedBufferSource, init: VideoFrameBufferInit) {
+          super(data, init);
+          pending.push(file.pending);
+        }
+      },
+    } as unknown as VideoHost;
+    await saveMp4(frames(), { ...options('fast'), host }, file);
+    expect(pending).toEqual(Array(17).fill(0));
+    expect(file.calls.at(-1)).toBe('close');
+    expect((await read(new Uint8Array(file.bytes).buffer)).packets).toHaveLength(17);
+  });
+
+  it('says what to do when the file fails, also when that shows at the end only', async () => {
+    const fail = (name: string) => () => Promise.reject(new DOMException('Refused.', name));
+    for (const [name, code] of [
+      ['QuotaExceededError', 'storage-full'],
+      ['NotAllowedError', 'storage-unavailable'],
+    ] as const) {
+      for (const part of ['write', 'close'] as const) {
+        const file = new FakeFile();
+        file[part] = fail(name);
+        await expect(saveMp4(frames(), options('fast'), file), `${part}: ${name}`).rejects.toMatchObject({ code });
+        expect(file.calls.at(-1)).toBe('abort');
+      }
+    }
   });
 });
