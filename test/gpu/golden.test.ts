@@ -177,12 +177,13 @@ describe('text encoder', () => {
   ]);
   const ids = [...Array.from({ length: 39 }, (_, i) => ((7 * i * i + 3 * i + 5) % 97) + 2), 1];
 
-  async function encode(tokens: number[]): Promise<Float32Array> {
+  async function encode(tokens: number[], from = source, onLayer?: (layer: number, x: Float32Array) => void) {
     const { gpu, ort } = test;
-    const names = [...source.entries.keys()].filter((name) => name !== EMBEDDING);
-    using weights = await Weights.upload(gpu, source, { names });
-    return (await encodeText({ gpu, ort, config, weights: residentBlocks(weights, 'encoder.block.'), source }, tokens))
-      .values;
+    const names = [...from.entries.keys()].filter((name) => name !== EMBEDDING);
+    using weights = await Weights.upload(gpu, from, { names });
+    const blocks = residentBlocks(weights, 'encoder.block.');
+    const host = { gpu, ort, config, weights: blocks, source: from, ...(onLayer && { onLayer }) };
+    return (await encodeText(host, tokens)).values;
   }
 
   it('gives the reference embedding', async () => {
@@ -199,6 +200,25 @@ describe('text encoder', () => {
     const long = await encode(Array.from({ length: 512 }, (_, i) => (i * 7) % 100));
     expect(long).toHaveLength(512 * 64);
     expect(long.every(Number.isFinite)).toBe(true);
+  });
+
+  it('bears a residual stream and a gated product that no half float holds, as the full-size encoder has them', async () => {
+    const peaks: number[] = [];
+    const grown = (scale: number) => {
+      const tensors = filled(umt5Shapes(config), [
+        [/norm/, 0.5, 1],
+        [/relative|shared/, 4, 0],
+        [/wi_/, 2 ** 9, 0],
+        [/wo/, scale, 0],
+        [/./, 0.5, 0],
+      ]);
+      return encode(ids, tensors, (_, x) => peaks.push(statistics(x)[2]!));
+    };
+    // Beside such a product what else is in the stream does not count, so that the last norm takes any factor away.
+    const [large, larger] = [await grown(2 ** 9), await grown(2 ** 15)];
+    expect(Math.min(...peaks)).toBeGreaterThan(65_504);
+    expect(statistics(large)[1]).toBeGreaterThan(0.5);
+    expectValues(larger, [...large]);
   });
 
   it('refuses an id outside the table', async () => {

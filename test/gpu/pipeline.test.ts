@@ -108,6 +108,26 @@ it('reuses no residual that an earlier run, which had no room for any, has not k
   expect(await behind(last)).toEqual({ skipped: [], kept: rest(last) });
 });
 
+it('encodes an empty negative prompt as the empty text that it is, and none where no stage is guided', async () => {
+  using model = residentModel(test.gpu, verified);
+  const texts: string[] = [];
+  const tokenizer = model.tokenizer.bind(model);
+  model.tokenizer = async (load) => {
+    const { encode, ...rest } = await tokenizer(load);
+    return {
+      ...rest,
+      encode(text) {
+        texts.push(text);
+        return encode(text);
+      },
+    };
+  };
+  await run(model, { num_inference_steps: 2, guidance_scale: 3.5 });
+  expect(texts).toEqual(['a', '']);
+  await run(model, { num_inference_steps: 2 });
+  expect(texts).toEqual(['a', '', 'a']);
+});
+
 it.each([
   ['all of it from the start where all stays', Infinity, [true, true]],
   ['nothing where networks take turns', 12e6, [false, false]],

@@ -1,15 +1,21 @@
 import { resolve } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { diskFolder } from '../../src/cli/files';
 import { type DenoisePlan, denoise, finishedLatents } from '../../src/diffusion/denoise';
+import { torchRandn } from '../../src/diffusion/noise';
+import { sinusoid } from '../../src/diffusion/rope';
 import type { SamplerState } from '../../src/diffusion/sampler';
+import type { Slot } from '../../src/diffusion/solver';
+import { unipc } from '../../src/diffusion/unipc';
 import { residentModel } from '../../src/model';
 import { planVideo } from '../../src/plan';
 import { resolveRequest } from '../../src/request';
 import { openModel } from '../../src/store/verified';
 import { encodeTexts } from '../../src/text/umt5';
 import { openTestGpu, type TestGpu } from '../harness/dawn';
+import { expectNear, type Tolerance } from '../harness/near';
 import { smallSizes } from '../harness/small-sizes';
+import { applyStep } from '../reference/solver';
 
 /** A run that starts from a state that another one has saved gives the other's bits, from whichever step. */
 
@@ -17,10 +23,21 @@ const STEPS = 4;
 const REQUEST = { prompt: 'a red circle', num_frames: 17, num_inference_steps: STEPS, aspect_ratio: '1:1' } as const;
 const NONE = { film: false, rife: false, promptExpansion: false, safetyChecker: false };
 
+/** Four steps of sums of up to four f32 against float64; latents are of size 4. */
+const F32_STEPS: Tolerance = { relativeL2: 1e-6, maxAbs: 2e-5 };
+
 let test: TestGpu;
 let model: ReturnType<typeof residentModel>;
 let plan: DenoisePlan;
-let sample: (from?: SamplerState) => Promise<{ latents: Float32Array; states: SamplerState[]; stages: string[] }>;
+let sample: (from?: SamplerState) => Promise<Sampled>;
+
+interface Sampled {
+  latents: Float32Array;
+  states: SamplerState[];
+  stages: ('high' | 'low')[];
+  /** With the prompt, and with the negative one. */
+  velocities: [Float32Array, Float32Array][];
+}
 
 beforeAll(async () => {
   test = await openTestGpu();
@@ -40,20 +57,22 @@ beforeAll(async () => {
   const host = { gpu, ort, config: manifest.dit, expert: (stage: 'high' | 'low') => model.expert(stage, load) };
   sample = async (from) => {
     const states: SamplerState[] = [];
-    const stages: string[] = [];
+    const stages: ('high' | 'low')[] = [];
+    const velocities: [Float32Array, Float32Array][] = [];
     using latents = await denoise(
       plan,
       positive!,
       negative!,
       host,
-      async ({ stage, resumable, save }) => {
+      async ({ stage, resumable, save, velocities: { conditional, unconditional } }) => {
         expect(resumable).toBe(true);
+        velocities.push([await gpu.memory.readFloats(conditional), await gpu.memory.readFloats(unconditional!)]);
         stages.push(stage);
         states.push(await save());
       },
       from,
     );
-    return { latents: await gpu.memory.readFloats(latents), states, stages };
+    return { latents: await gpu.memory.readFloats(latents), states, stages, velocities };
   };
 });
 afterAll(async () => {
@@ -61,12 +80,37 @@ afterAll(async () => {
   await test?.close();
 });
 
-describe('a saved state', () => {
-  let whole: Awaited<ReturnType<typeof sample>>;
-  beforeAll(async () => {
-    whole = await sample();
+let whole: Sampled;
+/** Vectors that told the network the time in that run. */
+let times: Float32Array[];
+beforeAll(async () => {
+  const write = vi.spyOn(test.gpu.memory, 'write');
+  whole = await sample();
+  times = write.mock.calls.flatMap(([{ shape }, values]) => (shape.join() === '1,256' ? [values as Float32Array] : []));
+  write.mockRestore();
+});
+
+describe('a run', () => {
+  it('takes each step with its expert’s guidance, and the history of both experts across the switch', () => {
+    const noise = torchRandn(7, whole.latents.length);
+    const tensors = new Map<Slot, Float64Array>(unipc.latents.map((name) => [name, new Float64Array(noise.length)]));
+    tensors.get('sample')!.set(noise);
+    for (const [index, [conditional, unconditional]] of whole.velocities.entries()) {
+      tensors.set('conditional', Float64Array.from(conditional));
+      tensors.set('unconditional', Float64Array.from(unconditional));
+      const scale = whole.stages[index] === 'high' ? 3.5 : 4; // the endpoint's defaults
+      applyStep(unipc.step(plan.schedule, index, scale), tensors);
+    }
+    expectNear(whole.latents, tensors.get('sample')!, F32_STEPS, 'latents');
   });
 
+  it('tells the network whole timesteps', () => {
+    const steps = [...plan.schedule.sigmas.subarray(0, STEPS)].map((sigma) => sinusoid(Math.trunc(1000 * sigma)));
+    expect(times).toEqual(steps);
+  });
+});
+
+describe('a saved state', () => {
   it('gives the bits of the undisturbed run from every step, across the expert switch', async () => {
     expect(new Set(whole.stages)).toEqual(new Set(['high', 'low']));
     expect(whole.states.map(({ stepsDone }) => stepsDone)).toEqual([1, 2, 3, 4]);
