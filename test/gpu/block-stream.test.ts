@@ -243,6 +243,15 @@ describe('BlockStream', () => {
     await expect.poll(() => test.gpu.memory.liveBytes).toBe(before);
   });
 
+  it('frees what the next block in a slot has not', async () => {
+    const before = test.gpu.memory.liveBytes;
+    const extra = { name: 'blocks.1.extra', shape: [64], scale: 1, offset: 0 };
+    const stream = await open(2, filledSource({ fill_prefix: '', tensors: [...tensors, extra] }));
+    for (const index of [0, 1, 2, 3]) await stream.block(index);
+    stream[Symbol.dispose]();
+    await expect.poll(() => test.gpu.memory.liveBytes).toBe(before);
+  });
+
   it('writes through few staging buffers, whatever the size', async () => {
     const { gpu } = test;
     using tensor = gpu.memory.tensor('target', 'uint8', [10_007]);

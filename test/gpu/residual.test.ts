@@ -1,6 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { residualApply } from '../../kernels/residual-apply';
 import { residualStore } from '../../kernels/residual-store';
+import type { DitConfig } from '../../src/config';
+import type { DitPlan } from '../../src/diffusion/activations';
+import { Residuals } from '../../src/diffusion/residuals';
 import { openTestGpu, type TestGpu } from '../harness/dawn';
 import { expectNear, seededFloats, type Tolerance } from '../harness/near';
 import { residualApplyReference } from '../reference/residual-apply';
@@ -99,6 +102,32 @@ describe('residuals', () => {
           { relativeL2: 3e-4, maxAbs: 3e-3 },
           `scale ${scale}, seed 3`,
         );
+    }
+  });
+
+  it('tell the norm of each token, branch by branch, over the chunks of the sequence', async () => {
+    const { gpu } = test;
+    const [tokens, dim] = [5, 128];
+    const chunks = [
+      { index: 0, begin: 0, tokens: 3 },
+      { index: 1, begin: 3, tokens: 2 },
+    ];
+    const plan = { chunks, tokens } as unknown as DitPlan;
+    using residuals = new Residuals(gpu, { dim } as DitConfig, plan, 2);
+    for (const branch of [0, 1]) {
+      const x = seededFloats(4 + branch, tokens * dim, 3);
+      for (const chunk of chunks) {
+        const shape = [chunk.tokens, dim];
+        const part = x.slice(chunk.begin * dim, (chunk.begin + chunk.tokens) * dim);
+        using xs = gpu.memory.upload('x', 'float32', shape, part);
+        using zeros = gpu.memory.tensor('embedded', 'float32', shape);
+        await residuals.keep(branch, chunk, xs, zeros);
+      }
+    }
+    for (const branch of [0, 1]) {
+      const x = seededFloats(4 + branch, tokens * dim, 3);
+      const { norms } = residualStoreReference(x, new Float32Array(tokens * dim), dim);
+      expectNear(await residuals.norms(branch), norms, { relativeL2: 1e-6, maxAbs: 1e-3 }, `branch ${branch}`);
     }
   });
 
