@@ -38,6 +38,9 @@ describe('the engine', () => {
     writeFileSync(join(scratch, 'flipped', path), flipped);
     writeFileSync(join(scratch, 'cut', path), shard.subarray(0, shard.length - 1));
     rmSync(join(scratch, 'gone', path));
+    cpSync(demoModel, join(scratch, 'other'), { recursive: true });
+    const manifest = join(scratch, 'other/zoetrope.json');
+    writeFileSync(manifest, JSON.stringify({ ...JSON.parse(readFileSync(manifest, 'utf8')), name: 'another' }));
     chromium = await openChromium({ '/broken/': scratch });
   });
 
@@ -101,6 +104,31 @@ describe('the engine', () => {
     }, QUICK);
     expect(error.code).toBe('aborted');
     expect(prompt).toBe(QUICK.prompt);
+  });
+
+  it('runs a kept job once at a time and with its own model, and forgets one that runs when it is removed', async () => {
+    await openModel(page);
+    const removed = await page.evaluate(async (request) => {
+      let began: () => void = () => undefined;
+      const begun = new Promise<void>((resolve) => (began = resolve));
+      const job = caught(opened.generate(request, { onProgress: began }));
+      await begun;
+      const { id, state } = (await opened.jobs.list())[0]!;
+      const twice = await caught(opened.jobs.continue(id));
+      await opened.jobs.remove(id);
+      return { state, twice: twice.code, job: (await job).code, left: await opened.jobs.list() };
+    }, QUICK);
+    expect(removed).toEqual({ state: 'running', twice: 'job-in-use', job: 'aborted', left: [] });
+    const others = await page.evaluate(async (request) => {
+      const { id } = await opened.jobs.add(request);
+      const other = await zoetrope.load({ model: '/broken/other/' });
+      const { code } = await caught(other.jobs.continue(id));
+      const next = (await other.jobs.next()) ?? 'none';
+      await other.jobs.remove(id);
+      other.close();
+      return { code, next, left: await opened.jobs.list() };
+    }, QUICK);
+    expect(others).toEqual({ code: 'bad-checkpoint', next: 'none', left: [] });
   });
 
   it('makes the same frames within a budget that only streamed weights fit, and refuses one that nothing fits', async () => {
