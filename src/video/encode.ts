@@ -1,5 +1,5 @@
 /** I420 frames through WebCodecs: choosing an encoder that really works, and running it with back-pressure. */
-import { messageOf, throwIfAborted, ZoetropeError } from '../errors';
+import { messageOf, throwIfAborted, unlessAborted, ZoetropeError } from '../errors';
 import { durationMicroseconds, type EncoderSettings, timestampMicroseconds } from './levels';
 
 /** The WebCodecs constructors: `globalThis` in a browser, fakes in tests. */
@@ -39,6 +39,9 @@ const MAX_QUEUED_FRAMES = 4;
 /** Longest wait before the queue is looked at again, for encoders without the `dequeue` event (Chrome before 106). */
 const QUEUE_POLL_MS = 50;
 
+/** Longest wait for the trial frame: an encoder that takes it and never answers must not hide those behind it. */
+const TRIAL_MS = 20_000;
+
 /** Bytes of an I420 picture with even sides. */
 export function i420Bytes(width: number, height: number): number {
   return (width * height * 3) / 2;
@@ -47,12 +50,14 @@ export function i420Bytes(width: number, height: number): number {
 /**
  * The first of `candidates` that encodes a trial frame. `isConfigSupported` alone is no proof: Firefox may accept a
  * configuration that then fails, Safari has thrown for ones it does not know.
+ * @param trialMs that an encoder has for it. Default 20 seconds.
  * Throws `unsupported-codec` with the reason for each candidate, or `aborted`.
  */
 export async function chooseEncoder(
   host: VideoHost,
   candidates: readonly EncoderSettings[],
   signal?: AbortSignal,
+  trialMs = TRIAL_MS,
 ): Promise<EncoderSettings> {
   if (typeof host.VideoEncoder !== 'function' || typeof host.VideoFrame !== 'function') {
     throw new ZoetropeError(
@@ -64,7 +69,7 @@ export async function chooseEncoder(
   const tried: string[] = [];
   for (const settings of candidates) {
     throwIfAborted(signal);
-    const reason = await refusal(host, settings, signal);
+    const reason = await refusal(host, settings, signal, trialMs);
     if (reason === undefined) return settings;
     tried.push(`${settings.config.codec} (${settings.config.hardwareAcceleration}): ${reason}`);
   }
@@ -81,21 +86,24 @@ async function refusal(
   host: VideoHost,
   settings: EncoderSettings,
   signal: AbortSignal | undefined,
+  trialMs: number,
 ): Promise<string | undefined> {
+  const late = AbortSignal.timeout(trialMs);
+  const ended = signal ? AbortSignal.any([signal, late]) : late;
   try {
-    const { supported } = await host.VideoEncoder.isConfigSupported(settings.config);
+    const { supported } = await unlessAborted(host.VideoEncoder.isConfigSupported(settings.config), ended);
     if (!supported) return 'not supported';
     let decoderConfig: VideoDecoderConfig | undefined;
     const onChunk: EncodeOptions['onChunk'] = (_chunk, metadata) => {
       decoderConfig = metadata?.decoderConfig;
     };
-    await encodeFrames(trialFrame(settings.config), { host, settings, frameCount: 1, onChunk }, signal);
+    await encodeFrames(trialFrame(settings.config), { host, settings, frameCount: 1, onChunk }, ended);
     if (!decoderConfig) return 'gave no decoder configuration';
     if (settings.codec === 'avc' && !decoderConfig.description) return 'gave no avcC description';
     return undefined;
   } catch (error) {
-    if (error instanceof ZoetropeError && error.code === 'aborted') throw error;
-    return messageOf(error);
+    throwIfAborted(signal);
+    return late.aborted ? `gave no frame within ${trialMs / 1000} s` : messageOf(error);
   }
 }
 

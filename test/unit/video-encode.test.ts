@@ -26,8 +26,8 @@ interface Behaviour {
   swap?: [number, number];
   /** Whether the `dequeue` event exists. */
   dequeueEvent?: boolean;
-  /** Never takes a frame from the queue. */
-  stuck?: boolean;
+  /** Never takes a frame from the queue; the encoders of these codecs, or all. */
+  stuck?: boolean | string[];
   /** First chunk comes without decoder configuration or without description. */
   lacks?: 'decoderConfig' | 'description';
   /** `configure` throws. */
@@ -83,6 +83,9 @@ function fakeHost(behaviour: Behaviour = {}): { host: VideoHost; log: Log } {
       const { frame, codecs } = behaviour.failAt ?? {};
       return frame === this.count && (codecs?.includes(this.codec) ?? true);
     }
+    private stuck(): boolean {
+      return behaviour.stuck === true || (behaviour.stuck || []).includes(this.codec);
+    }
     private die(): void {
       this.state = 'closed';
       this.encodeQueueSize = 0;
@@ -99,7 +102,7 @@ function fakeHost(behaviour: Behaviour = {}): { host: VideoHost; log: Log } {
       const index = this.count++;
       log.keyFrames.push(keyFrame);
       log.maxQueue = Math.max(log.maxQueue, ++this.encodeQueueSize);
-      if (behaviour.stuck) return;
+      if (this.stuck()) return;
       this.work = this.work.then(async () => {
         await new Promise((resolve) => setTimeout(resolve, 1));
         if (this.state !== 'configured') return;
@@ -125,7 +128,7 @@ function fakeHost(behaviour: Behaviour = {}): { host: VideoHost; log: Log } {
       }
     }
     async flush(): Promise<void> {
-      if (behaviour.stuck) return new Promise(() => {});
+      if (this.stuck()) return new Promise(() => {});
       await this.work;
       if (behaviour.failsFirst === 'flush') {
         setTimeout(() => this.die());
@@ -336,6 +339,14 @@ describe('chooseEncoder', () => {
     expect(await choose({})).toBe(settings);
     expect(await choose({ supports: (codec) => codec.startsWith('vp09') })).toMatchObject({ codec: 'vp9' });
     expect(await choose({ failAt: { frame: 0, codecs: [settings.config.codec] } })).toBe(others[0]);
+  });
+
+  it('passes over an encoder that takes the frame and never answers', async () => {
+    const { host, log } = fakeHost({ stuck: [settings.config.codec] });
+    expect(await chooseEncoder(host, candidates, new AbortController().signal, 10)).toBe(others[0]);
+    expect(log.encoders.map(({ state }) => state)).toEqual(['closed', 'closed']);
+    const none = chooseEncoder(fakeHost({ stuck: true }).host, candidates, undefined, 10);
+    await expect(none).rejects.toThrowError(/gave no frame within 0\.01 s/);
   });
 
   it('takes an exception of isConfigSupported for a no', async () => {
