@@ -1,6 +1,6 @@
 import type { ResumableFolder } from '../../src/checkpoint/journal';
 import { ZoetropeError } from '../../src/errors';
-import type { FileSink } from '../../src/manifest';
+import { type FileSink, hashPiece } from '../../src/manifest';
 
 /** A folder in memory, readable and writable. Files hold whatever was written, in any order, zeros between. */
 export interface MemoryFolder extends ResumableFolder {
@@ -53,4 +53,11 @@ export function memoryFolder(files: Iterable<[path: string, bytes: Uint8Array]> 
     },
   };
   return folder;
+}
+
+/** Files as hashes, which a failing comparison can print. */
+export async function hashes(files: ReadonlyMap<string, Uint8Array>): Promise<[string, string][]> {
+  return Promise.all(
+    Array.from(files, async ([path, bytes]): Promise<[string, string]> => [path, await hashPiece(bytes)]),
+  );
 }

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { importCheckpoint } from '../../src/checkpoint/import';
 import { HUGGING_FACE_UMT5 } from '../../src/checkpoint/names';
@@ -7,10 +6,9 @@ import { packZeroPoints4, quantizeRows } from '../../src/checkpoint/quantize';
 import { encodeHeader, readHeader } from '../../src/checkpoint/safetensors';
 import { PieceWriter } from '../../src/checkpoint/shard';
 import { planShards, storageOf } from '../../src/checkpoint/storage';
-import { diskFolder } from '../../src/cli/files';
 import { parseUmt5Config, umt5Shapes } from '../../src/config';
 import { decodeF16, encodeF16, floatBytes } from '../../src/floats';
-import { type ComponentName, componentShapes, hashPiece, MAX_PIECE_BYTES, type Quantization } from '../../src/manifest';
+import { componentShapes, hashPiece, MAX_PIECE_BYTES, type Quantization } from '../../src/manifest';
 import { parseManifest } from '../../src/store/manifest-reader';
 import { openModel } from '../../src/store/verified';
 import {
@@ -23,11 +21,8 @@ import {
   TEXT_ENCODER,
   tensorValues,
 } from '../harness/checkpoint';
-import { memoryFolder } from '../harness/memory-folder';
+import { hashes, memoryFolder } from '../harness/memory-folder';
 import { dequantize, readFloat64 } from '../reference/dequantize';
-
-const DEMO = new URL('../../../shared/data/demo-model/', import.meta.url);
-const SHIPPED = new URL('../../public/models/demo/', import.meta.url);
 
 function importFiles(files: Map<string, Uint8Array>, quantization: Quantization = 'q8', more = {}) {
   const sink = memoryFolder();
@@ -36,13 +31,6 @@ function importFiles(files: Map<string, Uint8Array>, quantization: Quantization 
 }
 
 const hashOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
-
-/** Files as hashes, which a failing comparison can print. */
-async function hashes(files: ReadonlyMap<string, Uint8Array>): Promise<[string, string][]> {
-  return Promise.all(
-    Array.from(files, async ([path, bytes]): Promise<[string, string]> => [path, await hashPiece(bytes)]),
-  );
-}
 
 describe('the written model', () => {
   it.each(['q8', 'q4', 'f16'] as const)(
@@ -405,39 +393,5 @@ describe('files of several pieces', () => {
   it('refuse a header that outgrew its room', () => {
     const tensors = new Map([['a', { dtype: 'U8' as const, shape: [1], range: [64, 65] as [number, number] }]]);
     expect(() => encodeHeader(tensors, 16)).toThrow('does not fit');
-  });
-});
-
-describe('the shipped demo model', () => {
-  it('opens, and every byte of it is verified', async () => {
-    const model = await openModel(diskFolder(SHIPPED.pathname));
-    for (const name of Object.keys(model.manifest.components) as ComponentName[]) {
-      let seen = 0;
-      const component = model.component(name, { onProgress: ({ doneBytes }) => (seen = doneBytes) });
-      const files = model.manifest.components[name]!;
-      for (const { path } of files) await component.readFile(path);
-      expect(seen).toBe(files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0));
-    }
-    expect(model.sizeBytes).toBeLessThan(20e6);
-    expect(model.manifest).toMatchObject({ name: 'demo', license: 'Apache-2.0', quantization: 'q8' });
-  });
-
-  it.skipIf(!existsSync(DEMO))('is what importing the checkpoint gives, twice', { timeout: 60_000 }, async () => {
-    const shipped = new Map<string, Uint8Array>();
-    for (const path of readdirSync(SHIPPED)) {
-      if (path !== 'README.md') shipped.set(path, new Uint8Array(readFileSync(new URL(path, SHIPPED))));
-    }
-    // The ratios are no part of the import: `zoetrope calibrate` has added them.
-    const measured = new TextDecoder().decode(shipped.get('zoetrope.json'));
-    const imported = measured.replace(/^"acceleration": .*\n/m, '');
-    expect(imported.length).toBeLessThan(measured.length);
-    shipped.set('zoetrope.json', new TextEncoder().encode(imported));
-    const expected = (await hashes(shipped)).sort();
-    for (let time = 0; time < 2; time++) {
-      const sink = memoryFolder();
-      const folder = diskFolder(DEMO.pathname);
-      await importCheckpoint({ folder, sink, quantization: 'q8', name: 'demo', license: 'Apache-2.0' });
-      expect((await hashes(sink.files)).sort()).toEqual(expected);
-    }
   });
 });
