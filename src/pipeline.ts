@@ -237,7 +237,8 @@ function planFor(request: ResolvedRequest, { gpu, model, budgetBytes, pace }: Ho
 /** The plan of a run that goes on: one that had no room for residuals kept steps behind which another would reuse them. */
 function planBehind({ stepsDone }: SamplerState, request: ResolvedRequest, plan: Plan, host: Host): Plan {
   if (resumableAfter(plan.evaluations.steps, stepsDone - 1)) return plan;
-  return planFor({ ...request, acceleration: 'none' }, host);
+  const whole = planFor({ ...request, acceleration: 'none' }, host);
+  return { ...whole, evaluations: { ...whole.evaluations, computesAll: 'memory' } };
 }
 
 /** Settles what the request leaves open, and the prompt, and keeps both. */

@@ -58,12 +58,20 @@ interface Making {
   saved?: SamplerState;
   save?: Checkpoint['save'];
   progress?: Report['progress'];
+  log?: Report['log'];
 }
 
 function run(model: Model, settings: Partial<Request>, making: Making = {}) {
   const never = new AbortController().signal;
   const none = async () => undefined;
-  const { budgetBytes = Infinity, signal = never, saved, save = none, progress = () => undefined } = making;
+  const {
+    budgetBytes = Infinity,
+    signal = never,
+    saved,
+    save = none,
+    progress = () => undefined,
+    log = () => undefined,
+  } = making;
   const request = { prompt: 'a', num_frames: 17, ...UNGUIDED, ...settings };
   const decided = { request: resolveRequest(request, AVAILABLE, () => 7), prompt: 'a' };
   const host: Host = {
@@ -80,7 +88,7 @@ function run(model: Model, settings: Partial<Request>, making: Making = {}) {
     randomSeed: () => 7,
     signal,
   };
-  const report = { progress, preview: () => undefined, log: () => undefined };
+  const report = { progress, preview: () => undefined, log };
   return generate(request, { previews: false, rgb24: false }, host, report);
 }
 
@@ -96,7 +104,10 @@ it('reuses no residual that an earlier run, which had no room for any, has not k
     const settings = { num_inference_steps: STEPS, acceleration: 'regular' } as const;
     const kept: number[] = [];
     const save: Checkpoint['save'] = async (read) => void kept.push((await read()).stepsDone);
-    const { timings } = await run(model, settings, { saved: { stepsDone, latents }, save });
+    const messages: string[] = [];
+    const log: Report['log'] = ({ message }) => void messages.push(message);
+    const { timings } = await run(model, settings, { saved: { stepsDone, latents }, save, log });
+    expect(messages[0]).toContain(timings.evaluations.computed < STEPS ? 'reuses results' : 'computes every step');
     return { skipped: timings.evaluations.skipped.conditional, kept };
   };
   const rest = (from: number) => Array.from({ length: STEPS - from }, (_, index) => from + 1 + index);
