@@ -1,4 +1,5 @@
 /** From a request's labels and counts to pixels, latents and tokens. Pure arithmetic. */
+import type { VaeConfig } from './config';
 import { ZoetropeError } from './errors';
 import type { AspectRatio, Resolution, Sizes } from './manifest';
 import type { ResolvedRequest } from './request';
@@ -78,6 +79,21 @@ export function videoShape(request: ShapeRequest, sizes: Sizes): VideoShape {
     outputFrames: frames + (frames - 1) * between,
     outputFramesPerSecond: request.frames_per_second * (request.adjust_fps_for_interpolation ? between + 1 : 1),
   };
+}
+
+/**
+ * Refuses a decoder of other strides than those that a {@link VideoShape} counts with: its pictures, or their number, would be others
+ * than those that were planned for. Throws `bad-checkpoint`.
+ */
+export function checkStrides({ dimMult, temporalUpsample }: Pick<VaeConfig, 'dimMult' | 'temporalUpsample'>): void {
+  const pixels = 2 ** (dimMult.length - 1);
+  const frames = 2 ** temporalUpsample.filter(Boolean).length;
+  if (pixels === VAE_STRIDE && frames === VAE_TEMPORAL_STRIDE) return;
+  throw new ZoetropeError(
+    'bad-checkpoint',
+    `The video decoder makes ${pixels} × ${pixels} pixels of a latent cell and ${frames} frames of a latent frame; ` +
+      `${VAE_STRIDE} × ${VAE_STRIDE} and ${VAE_TEMPORAL_STRIDE} were expected. Import the VAE of Wan 2.1 or Wan 2.2 A14B.`,
+  );
 }
 
 /** Pixels of a pair of labels. The manifest comes from a file, so its numbers are checked here. */

@@ -4,7 +4,7 @@ import { type Schedule, schedule } from '../diffusion/schedule';
 import { SOLVERS } from '../diffusion/solvers';
 import type { Manifest } from '../manifest';
 import type { ResolvedRequest } from '../request';
-import { type VideoShape, videoShape } from '../shape';
+import { checkStrides, type VideoShape, videoShape } from '../shape';
 import type { Task } from './arrange';
 import type { InterpolatorName, Networks } from './decode';
 import { bindingLimit, type DeviceBudget } from './device';
@@ -38,6 +38,7 @@ export function taskOf(
   limits: DeviceBudget,
   { promptRows, film, rife }: PlanOptions,
 ): RequestTask {
+  checkStrides(model.vae);
   const shape = videoShape(request, model.sizes);
   const steps = schedule({
     solver: 'unipc',

@@ -138,6 +138,23 @@ describe('planning a request', () => {
     expect(planVideo(resolved({}), MODEL, DEFAULTS).weights.residency).toBe('all');
   });
 
+  it('refuses a decoder whose pictures or frames would be others than those it plans', () => {
+    for (const other of [
+      { dimMult: [1, 2, 4], temporalUpsample: [true, true] },
+      { dimMult: [1, 2, 4, 4, 4], temporalUpsample: [true, true, false, false] },
+      { temporalUpsample: [true, false, false] },
+    ]) {
+      const model = { ...MODEL, vae: { ...WAN_VAE, ...other } };
+      const refused = expect.objectContaining({
+        code: 'bad-checkpoint',
+        message: expect.stringContaining('8 × 8 and 4'),
+      });
+      expect(() => planVideo(resolved({}), model, DEFAULTS)).toThrowError(refused);
+    }
+    const turned = { ...MODEL, vae: { ...WAN_VAE, temporalUpsample: [false, true, true] } };
+    expect(planVideo(resolved({}), turned, DEFAULTS).shape.width).toBe(1280);
+  });
+
   it('decodes in tiles only where whole frames do not fit', () => {
     expect(planVideo(resolved({}), MODEL, DEFAULTS).vaeTile).toBe(54);
     const roomy = { ...DEFAULTS, maxStorageBufferBindingSize: 2 ** 33, maxBufferSize: 2 ** 33 };
