@@ -156,7 +156,8 @@ export class Jobs {
         await this.tidy(id);
         if (created) return this.create(created, true);
         const record = await this.find(id);
-        if (!record.started) await this.write({ ...record, started: true }); // what goes on asks nothing of a full disk
+        // A full disk ends no job: after a crash this one waits, with the steps that there was room for.
+        if (!record.started) await this.write({ ...record, started: true }).catch(() => undefined);
       });
       return work(await this.held(id));
     });
@@ -167,7 +168,7 @@ export class Jobs {
     const { facts } = await peekSnapshot(disk, id, STATE);
     const known = decidedIn(facts);
     // A full disk may have refused the record what it has taken with a step.
-    let record = { ...(known && { decided: known }), ...(await this.record(id))! };
+    let record = { ...(known && { decided: known }), ...(await this.record(id))!, started: true };
     return {
       stepsKept: Number(facts?.stepsDone ?? 0),
       get record() {

@@ -146,6 +146,24 @@ describe('a job', () => {
     });
   });
 
+  it('that waits runs on a full disk too, and is kept from where there is room on', async () => {
+    const { one, two, disk } = tabs();
+    await one.add(newJob('a'));
+    disk.beforeWrite = () => {
+      throw new DOMException('full', 'QuotaExceededError');
+    };
+    await one.run('a', never, async (job) => {
+      expect((await two.list())[0]!.state).toBe('running');
+      await expect(job.decide(decided('a'))).rejects.toThrow('full');
+      disk.beforeWrite = () => undefined;
+      await job.save(state(1));
+    });
+    await two.run('a', never, async ({ record, load }) => {
+      expect([record.decided, await load()]).toEqual([decided('a'), state(1)]);
+    });
+    expect((await two.list())[0]!.state).toBe('interrupted');
+  });
+
   it('is removed once, by whoever comes first', async () => {
     const { one, two } = tabs();
     let end: () => void = () => undefined;
