@@ -1,5 +1,5 @@
 /** Frames in, MP4 out: the encoder and the writer put together. */
-import { messageOf, ZoetropeError } from '../errors';
+import { messageOf, unlessAborted, ZoetropeError } from '../errors';
 import { type EncodeOptions, encodeFrames, type I420Frame, type VideoHost } from './encode';
 import type { EncoderSettings, VideoCodec, WriteMode } from './levels';
 import { type ByteSink, createMp4Stream, createMp4Writer, type Mp4Stream, type Mp4Writer } from './mp4';
@@ -63,16 +63,17 @@ export async function saveMp4(
     if (writeMode === 'fast') {
       const stream = createMp4Stream(settings, sink);
       video = await encodeInto(stream, frames, options, signal, onProgress);
-      await stream.finalize();
+      await unlessAborted(stream.finalize(), signal);
     } else {
       const { data, ...made } = await encodeMp4(frames, options, signal, onProgress);
-      await sink.write(data);
+      await unlessAborted(sink.write(data), signal);
       video = made;
     }
     await sink.close();
     return video;
   } catch (error) {
-    await sink.abort(error).catch(() => undefined); // it may be what has failed
+    const givenUp = sink.abort(error).catch(() => undefined); // it may be what has failed
+    if (!signal?.aborted) await givenUp; // A disk that hangs keeps nobody who has cancelled.
     throw error;
   }
 }
@@ -90,7 +91,7 @@ async function encodeInto(
     codecString = metadata?.decoderConfig?.codec ?? codecString;
     writer.addChunk(chunk, metadata);
   };
-  const paced = 'written' in writer ? pace(frames, writer) : frames;
+  const paced = 'written' in writer ? pace(frames, writer, signal) : frames;
   await encodeFrames(paced, { host, settings, frameCount, onChunk }, signal, onProgress);
   return {
     codec: settings.codec,
@@ -104,9 +105,13 @@ async function encodeInto(
 }
 
 /** The frames, none before the disk has what came of those before. */
-async function* pace(frames: AsyncIterable<I420Frame>, stream: Mp4Stream): AsyncGenerator<I420Frame> {
+async function* pace(
+  frames: AsyncIterable<I420Frame>,
+  stream: Mp4Stream,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<I420Frame> {
   for await (const frame of frames) {
-    await stream.written();
+    await unlessAborted(stream.written(), signal);
     yield frame;
   }
 }

@@ -204,7 +204,7 @@ class FakeFile implements ByteSink {
   async close(): Promise<void> {
     this.calls.push('close');
   }
-  async abort(): Promise<void> {
+  async abort(_reason?: unknown): Promise<void> {
     this.calls.push('abort');
   }
 }
@@ -302,6 +302,24 @@ describe('saveMp4', () => {
     expect(pending).toEqual(Array(17).fill(0));
     expect(file.calls.at(-1)).toBe('close');
     expect((await read(new Uint8Array(file.bytes).buffer)).packets).toHaveLength(17);
+  });
+
+  it.each(['fast', 'small'] as const)('can be cancelled while the disk hangs, with %s', async (mode) => {
+    const hangs = () => new Promise<never>(() => undefined);
+    const controller = new AbortController();
+    const file = new FakeFile();
+    file.write = () => {
+      controller.abort();
+      return hangs();
+    };
+    const given: unknown[] = [];
+    file.abort = (reason?: unknown) => {
+      given.push(reason);
+      return hangs();
+    };
+    const saving = saveMp4(frames(), options(mode), file, controller.signal);
+    await expect(saving).rejects.toMatchObject({ code: 'aborted' });
+    expect(given).toEqual([expect.objectContaining({ code: 'aborted' })]);
   });
 
   it('says what to do when the file fails, also when that shows at the end only', async () => {
