@@ -91,8 +91,7 @@ export function checkStrides({ dimMult, temporalUpsample }: Pick<VaeConfig, 'dim
   if (pixels === VAE_STRIDE && frames === VAE_TEMPORAL_STRIDE) return;
   throw new ZoetropeError(
     'bad-checkpoint',
-    `The video decoder makes ${pixels} × ${pixels} pixels of a latent cell and ${frames} frames of a latent frame; ` +
-      `${VAE_STRIDE} × ${VAE_STRIDE} and ${VAE_TEMPORAL_STRIDE} were expected. Import the VAE of Wan 2.1 or Wan 2.2 A14B.`,
+    `The video decoder makes ${pixels} × ${pixels} pixels and ${frames} frames of each latent, 8 × 8 and 4 were expected. Import the VAE of Wan 2.1.`,
   );
 }
 
