@@ -1,9 +1,10 @@
 import { wrap } from 'comlink';
 import type { FalProxy, ServeFalOptions } from '../workers/service-host';
+import { addressOf } from './client/address';
 import { EXPANSION_ORDER, type ExpandPrompt, type ExpansionEngineName } from './client/expansion';
 import { type CalibrateOptions, calibrate, follow, type GenerateOptions, type Generation } from './client/generation';
 import { createJobs, type Jobs } from './client/jobs';
-import { startWorker, watchDeath } from './client/link';
+import { startWorker, watchWorker } from './client/link';
 import { plain } from './client/plain';
 import { ZoetropeError } from './errors';
 import type { Acceleration } from './manifest';
@@ -122,18 +123,18 @@ export async function load({
   expansion = EXPANSION_ORDER,
   textClassifier,
   languageModel,
-  worker = startWorker(),
+  worker: given,
 }: LoadOptions): Promise<Zoetrope> {
   if (memoryBudgetBytes !== undefined && !(memoryBudgetBytes > 0)) {
     throw new ZoetropeError('bad-request', `memoryBudgetBytes is a number above 0, got ${memoryBudgetBytes}.`);
   }
+  const address = addressOf(model);
+  const partsAddress = partsUrl(address, parts);
+  const worker = given ?? startWorker();
   const engine = wrap<WorkerSide>(worker);
-  const death = watchDeath(worker, 'Load the model again.');
-  /** comlink never settles calls to a dead worker, so every call races against its death. */
-  const call = <T>(pending: Promise<T>): Promise<T> => Promise.race([pending, death.promise]);
+  const { call, kill } = watchWorker(worker, 'Load the model again.');
   try {
-    const address = new URL(model, document.baseURI).href;
-    const info = await call(engine.open(address, memoryBudgetBytes ?? null, partsUrl(address, parts)));
+    const info = await call(engine.open(address, memoryBudgetBytes ?? null, partsAddress));
     const prompts = { expansion, expandPrompt, textClassifier, languageModel };
     return {
       model: info,
@@ -150,22 +151,19 @@ export async function load({
       calibrate: async (request, options) => calibrate(engine, call, plain(request), options),
       memory: () => call(engine.memory()),
       reset: () => call(engine.reset()),
-      close: () => {
-        worker.terminate();
-        death.kill('The engine was closed.');
-      },
+      close: () => kill('The engine was closed.'),
     };
   } catch (error) {
-    worker.terminate();
+    kill('The model could not be opened.');
     throw error;
   }
 }
 
 /** Where the optional parts of the model at an address are looked for. */
 function partsUrl(model: string, parts: string | undefined): string {
-  if (parts !== undefined) return new URL(parts, document.baseURI).href;
-  if (model.startsWith('stored:')) return new URL('models/', document.baseURI).href;
-  return new URL('../', model.endsWith('/') ? model : `${model}/`).href;
+  if (parts !== undefined) return addressOf(parts);
+  if (model.startsWith('stored:')) return addressOf('models/');
+  return addressOf('../', model.endsWith('/') ? model : `${model}/`);
 }
 
 /**

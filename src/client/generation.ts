@@ -14,6 +14,7 @@ import type {
   WorkerSide,
 } from '../protocol';
 import type { Request, ResolvedRequest } from '../request';
+import { addressOf } from './address';
 import { type ExpandPrompt, type ExpansionEngineName, pageEngines } from './expansion';
 import { guard } from './link';
 
@@ -82,7 +83,7 @@ export interface Generation {
 
 /** The absolute URL of a folder, with its slash. */
 function folderUrl(url: string): string {
-  const { href } = new URL(url, document.baseURI);
+  const href = addressOf(url);
   return href.endsWith('/') ? href : `${href}/`;
 }
 
@@ -116,7 +117,7 @@ export async function follow(
     const previews = onPreview !== undefined;
     const file = saveTo && { saveTo };
     const made = await call(start({ id, previews, rgb24, checkOutput, ...expanders, ...models, ...file }, report));
-    const blob = made.mp4 ? new Blob([made.mp4], { type: made.contentType }) : await saveTo!.getFile();
+    const blob = made.mp4 ? new Blob([made.mp4], { type: made.contentType }) : await call(saveTo!.getFile());
     return {
       video: {
         url: URL.createObjectURL(blob),

@@ -1,6 +1,6 @@
 import { type Remote, wrap } from 'comlink';
 import type { StoreWorkerSide } from '../import/protocol';
-import { watchDeath } from './link';
+import { watchWorker } from './link';
 
 /** The store's worker, and a way to end with it. */
 export interface StoreLink {
@@ -18,11 +18,9 @@ function startStoreWorker(): Worker {
 export function connectStore(): StoreLink {
   if (link) return link;
   const started = startStoreWorker();
-  const death = watchDeath(started, 'Try again; what is stored stays.');
-  death.promise.catch(() => {
-    started.terminate();
+  const { call } = watchWorker(started, 'Try again; what is stored stays.', () => {
     link = undefined;
   });
-  link = { worker: wrap<StoreWorkerSide>(started), call: (pending) => Promise.race([pending, death.promise]) };
+  link = { worker: wrap<StoreWorkerSide>(started), call };
   return link;
 }
