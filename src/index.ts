@@ -168,7 +168,8 @@ function partsUrl(model: string, parts: string | undefined): string {
 
 /**
  * Answers fal's queue API under `api/fal/proxy` of this site by the given engine, so that the unmodified `@fal-ai/client` runs on it:
- * `fal.config({ proxyUrl })`. Needs `service.js` of this package beside the page. Throws `unsupported-device` without service workers.
+ * `fal.config({ proxyUrl })`. Needs `service.js` of this package beside the page. Throws `unsupported-device` without service
+ * workers, `unreadable-source` without `service.js`, `bad-request` where it lies elsewhere than beside the page or above it.
  */
 export async function serveFal(zoetrope: Zoetrope, options: ServeFalOptions = {}): Promise<FalProxy> {
   const host = await import('../workers/service-host'); // fetched by those who use it only

@@ -1,5 +1,5 @@
-import { ZoetropeError } from '../src/errors';
-import { type Offer, type PageMessage, PROXY_PATH, type WorkerMessage } from '../src/fal/proxy';
+import { messageOf, ZoetropeError } from '../src/errors';
+import { CLAIM, type Offer, type PageMessage, PROXY_PATH, type WorkerMessage } from '../src/fal/proxy';
 import { type Generator, Queue } from '../src/fal/queue';
 import { answer, type RestRequest } from '../src/fal/rest';
 import serviceUrl from './service?worker&url';
@@ -25,7 +25,8 @@ export interface FalProxy {
 
 /**
  * Answers fal's queue API for this endpoint under `api/fal/proxy` of this site, by the given engine, as long as this page is open.
- * Requests to other endpoints are refused; nothing is sent on. Throws `unsupported-device` where there are no service workers.
+ * Requests to other endpoints are refused; nothing is sent on. Throws `unsupported-device` where there are no service workers,
+ * `unreadable-source` without the loader, and `bad-request` where the loader lies in a folder that this page is not below.
  */
 export async function serveFal(generator: Generator, options: ServeFalOptions = {}): Promise<FalProxy> {
   const container: ServiceWorkerContainer | undefined = navigator.serviceWorker;
@@ -37,7 +38,19 @@ export async function serveFal(generator: Generator, options: ServeFalOptions = 
   }
   const loader = new URL(options.loader ?? 'service.js', document.baseURI);
   loader.searchParams.set('script', new URL(serviceUrl, document.baseURI).href);
-  const { scope } = await container.register(loader);
+  const { scope } = await container.register(loader).catch((cause: unknown) => {
+    throw new ZoetropeError(
+      'unreadable-source',
+      `The service worker cannot be started from ${loader.pathname}: ${messageOf(cause)} Put service.js of this package there.`,
+      { cause },
+    );
+  });
+  if (!location.href.startsWith(scope)) {
+    throw new ZoetropeError(
+      'bad-request',
+      `A service worker of ${loader.pathname} sees pages below ${scope} only, and this one is ${location.href}. Put service.js beside this page or above it.`,
+    );
+  }
   const proxyUrl = new URL(PROXY_PATH, scope).href;
   const queue = new Queue({
     generator,
@@ -49,7 +62,9 @@ export async function serveFal(generator: Generator, options: ServeFalOptions = 
     const [port] = event.ports;
     const { data } = event;
     if (data?.type !== 'zoetrope-fal-offer' || !port) return;
-    serve(port, queue, data.requestId === null || queue.has(data.requestId) ? 'accept' : 'defer');
+    const ours = data.requestId === null || queue.has(data.requestId);
+    if (ours) event.stopImmediatePropagation(); // of the engines that this page serves one answers
+    serve(port, queue, ours ? 'accept' : 'defer');
   };
   container.addEventListener('message', listen);
   container.startMessages();
@@ -57,11 +72,16 @@ export async function serveFal(generator: Generator, options: ServeFalOptions = 
   return { proxyUrl, close: () => container.removeEventListener('message', listen) };
 }
 
-/** Resolves when the service worker sees this page's requests; the first visit is not under its control from the start. */
+/**
+ * Resolves when the service worker sees this page's requests; the first visit is not under its control from the start, and neither is a
+ * page that was reloaded past all caches, which has to ask for it.
+ */
 async function controlled(container: ServiceWorkerContainer): Promise<void> {
-  await container.ready;
+  const { active } = await container.ready;
   if (container.controller) return;
-  await new Promise((resolve) => container.addEventListener('controllerchange', resolve, { once: true }));
+  const changed = new Promise((resolve) => container.addEventListener('controllerchange', resolve, { once: true }));
+  active?.postMessage(CLAIM);
+  await changed;
 }
 
 /** Replies to an offer and answers the one request that may come on its port. */
@@ -77,13 +97,16 @@ function serve(port: MessagePort, queue: Queue, reply: 'accept' | 'defer'): void
   async function send(request: RestRequest): Promise<void> {
     const { status, headers, body } = await answer(queue, request);
     say({ type: 'head', status, headers });
-    if (typeof body === 'string') say({ type: 'chunk', text: body });
-    else {
-      for await (const text of body) {
-        if (left) return;
-        say({ type: 'chunk', text });
+    try {
+      if (typeof body === 'string') say({ type: 'chunk', text: body });
+      else {
+        for await (const text of body) {
+          if (left) return;
+          say({ type: 'chunk', text });
+        }
       }
+    } finally {
+      say({ type: 'end' }); // whatever happens, nobody waits for more
     }
-    say({ type: 'end' });
   }
 }

@@ -1,4 +1,12 @@
-import { type Offer, type PageMessage, PROXY_PATH, requestIdOf, targetOf, type WorkerMessage } from '../src/fal/proxy';
+import {
+  CLAIM,
+  type Offer,
+  type PageMessage,
+  PROXY_PATH,
+  requestIdOf,
+  targetOf,
+  type WorkerMessage,
+} from '../src/fal/proxy';
 import type { RestRequest } from '../src/fal/rest';
 
 /**
@@ -32,6 +40,7 @@ interface Scope {
   };
   skipWaiting(): Promise<void>;
   addEventListener(type: 'install' | 'activate', listener: (event: Extendable) => void): void;
+  addEventListener(type: 'message', listener: (event: Extendable & { readonly data: unknown }) => void): void;
   addEventListener(type: 'fetch', listener: (event: FetchLike) => void): void;
 }
 
@@ -40,6 +49,9 @@ const proxyUrl = new URL(PROXY_PATH, scope.registration.scope).href;
 
 scope.addEventListener('install', (event) => event.waitUntil(scope.skipWaiting()));
 scope.addEventListener('activate', (event) => event.waitUntil(scope.clients.claim()));
+scope.addEventListener('message', (event) => {
+  if (event.data === CLAIM) event.waitUntil(scope.clients.claim());
+});
 scope.addEventListener('fetch', (event) => {
   const { request, clientId } = event;
   const target = targetOf(proxyUrl, request.url, Object.fromEntries(request.headers));
@@ -55,12 +67,12 @@ async function forward(request: Request, target: string, clientId: string): Prom
     body,
   };
   const port = await findPage({ type: 'zoetrope-fal-offer', requestId: requestIdOf(target) }, clientId);
-  if (!port) {
-    // The client tries again on 503, so a page that is still opening its model is found.
-    const detail = 'No page of this site has an engine for this request. Keep the page that called serveFal open.';
-    return Response.json({ detail }, { status: 503 });
-  }
-  return respond(port, message);
+  return port ? respond(port, message) : unavailable('No page of this site has an engine for this request.');
+}
+
+/** The client tries again on 503, so a page that is still opening its model is found. */
+function unavailable(why: string): Response {
+  return Response.json({ detail: `${why} Keep the page that called serveFal open.` }, { status: 503 });
 }
 
 /** The port to the first page that accepts; the asking page is offered first. */
@@ -108,6 +120,11 @@ function respond(port: MessagePort, request: RestRequest): Promise<Response> {
         port.close();
       }
     };
+    // Where the browser tells (Chrome 122): a page that is gone sends no more.
+    port.addEventListener('close', () => {
+      resolve(unavailable('The page that had the engine was closed.'));
+      controller.error(new Error('The page that had the engine was closed.'));
+    });
     say({ type: 'request', request });
   });
 }

@@ -2,6 +2,7 @@ import { ZoetropeError } from '../errors';
 import type { Request } from '../request';
 import { ApiError, ValidationError } from './api-error';
 import { APPLICATION_ID, ENDPOINT_ID } from './endpoint';
+import { failureOf } from './failure';
 import { type Answer, type Generator, Queue } from './queue';
 import type { CompletedStatus, InQueueStatus, QueueStatus } from './status';
 
@@ -96,13 +97,11 @@ export function createFal(generator: Generator): Fal {
         throw notFound(`Application "${endpointId}" not found: only ${ENDPOINT_ID} is here.`);
       const given = SERVER_OPTIONS.find((name) => (options as Record<string, unknown>)[name] !== undefined);
       if (given) {
-        throw new ZoetropeError(
-          'bad-request',
-          `${given} needs fal's servers, and this request runs in the page. Leave it out.`,
-        );
+        const why = `${given} needs fal's servers, and this request runs in the page. Leave it out.`;
+        throw new ValidationError(failureOf(new ZoetropeError('bad-request', why)), '');
       }
       const { input, priority = 'normal', abortSignal } = options;
-      abortSignal?.throwIfAborted();
+      if (abortSignal?.aborted) throw cancelled('The request was aborted before it was submitted.', '');
       const id = requests.submit(input, priority);
       const status = requests.status(id);
       if (status.status === 'IN_QUEUE') return status;
@@ -132,9 +131,9 @@ export function createFal(generator: Generator): Fal {
         }
       } catch (error) {
         requests.cancel(requestId);
-        if (!timer?.aborted) throw error;
-        const message = `Client timed out waiting for the request to complete after ${timeout}ms`;
-        throw new ZoetropeError('aborted', message, { cause: error });
+        if (!signal.aborted) throw error; // of onQueueUpdate
+        const late = `Client timed out waiting for the request to complete after ${timeout}ms`;
+        throw cancelled(timer?.aborted ? late : 'The request was cancelled by its abortSignal.', requestId);
       }
       return requests.status(requestId, logs ? 0 : undefined) as CompletedStatus;
     },
@@ -194,9 +193,15 @@ function notFound(message: string, requestId = ''): ApiError {
   return new ApiError({ status: 404, body: { detail: message }, code: 'bad-request', message }, requestId);
 }
 
+function cancelled(message: string, requestId: string): ApiError {
+  return new ApiError(failureOf(new ZoetropeError('aborted', message)), requestId);
+}
+
 function streamOf(requests: Queue, requestId: string, logs: boolean, outer?: AbortSignal): StatusStream {
   const controller = new AbortController();
-  outer?.addEventListener('abort', () => controller.abort(), { once: true });
+  const stop = () => controller.abort();
+  if (outer?.aborted) stop();
+  outer?.addEventListener('abort', stop, { once: true });
   const listeners: Record<'data' | 'error' | 'done', ((event: never) => void)[]> = { data: [], error: [], done: [] };
   const emit = (type: keyof typeof listeners, event: unknown) => {
     for (const listener of listeners[type]) listener(event as never);
@@ -220,11 +225,11 @@ function streamOf(requests: Queue, requestId: string, logs: boolean, outer?: Abo
   };
   // After the caller has had a chance to listen.
   const finished = Promise.resolve().then(follow);
-  finished.catch(() => undefined);
+  void finished.catch(() => undefined).then(() => outer?.removeEventListener('abort', stop));
   return {
     on: (type, listener) => void listeners[type].push(listener),
     done: () => finished,
-    abort: () => controller.abort(),
+    abort: stop,
     signal: controller.signal,
     requestId,
     [Symbol.asyncIterator]: () => requests.watch(requestId, logs, controller.signal),

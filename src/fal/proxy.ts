@@ -5,6 +5,9 @@ import type { RestRequest } from './rest';
 /** Where fal's own proxy guides put the proxy, relative to the service worker's scope. */
 export const PROXY_PATH = 'api/fal/proxy';
 
+/** Page to service worker: see my requests, though I was loaded past you. */
+export const CLAIM = 'zoetrope-fal-claim';
+
 /** Service worker to page, with a port: would you take a request? */
 export interface Offer {
   type: 'zoetrope-fal-offer';

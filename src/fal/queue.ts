@@ -212,6 +212,9 @@ export class Queue {
   private end(job: Job, outcome: Outcome): void {
     job.outcome = outcome;
     job.endedMs = this.host.now();
+    // Behind those that ended before it, which are forgotten before it.
+    this.jobs.delete(job.id);
+    this.jobs.set(job.id, job);
     notify(job);
     const finished = [...this.jobs.values()].filter((other) => other.outcome);
     for (const { id } of finished.slice(0, -KEPT)) this.jobs.delete(id);

@@ -33,8 +33,8 @@ const METHODS = { submit: 'POST', run: 'POST', status: 'GET', stream: 'GET', res
 /** Reads an address of the hosted API. Addresses of a request may hold the endpoint's whole name or only its first two parts. */
 export function route(method: string, address: string): Route {
   const refuse = (status: 404 | 405, message: string): Route => ({ action: 'refuse', status, message });
-  const url = new URL(address, 'unknown:/');
-  if (url.protocol !== 'https:' || (url.host !== 'queue.fal.run' && url.host !== 'fal.run')) {
+  const url = parsed(address);
+  if (url?.protocol !== 'https:' || (url.host !== 'queue.fal.run' && url.host !== 'fal.run')) {
     return refuse(404, `Only queue.fal.run and fal.run are answered here, and nothing is sent on; got ${address}.`);
   }
   const path = url.pathname.replace(/^\/+|\/+$/g, '');
@@ -52,6 +52,15 @@ export function route(method: string, address: string): Route {
   }
   const wanted = METHODS[found.action as keyof typeof METHODS];
   return method === wanted ? found : refuse(405, `${path} takes ${wanted}, got ${method}.`);
+}
+
+/** An absolute address; undefined for what is none. */
+function parsed(address: string): URL | undefined {
+  try {
+    return new URL(address);
+  } catch {
+    return undefined;
+  }
 }
 
 function json(status: number, value: unknown, headers: Record<string, string> = {}): RestResponse {

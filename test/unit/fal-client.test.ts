@@ -1,5 +1,5 @@
 import { createFalClient, type FalClient } from '@fal-ai/client';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { ApiError, ValidationError } from '../../src/fal/api-error';
 import { createFal, type Fal } from '../../src/fal/client';
 import { ENDPOINT_ID } from '../../src/fal/endpoint';
@@ -78,7 +78,34 @@ describe('createFal', () => {
     controller.abort();
     await expect(second).rejects.toMatchObject({ code: 'aborted' });
     await expect(fal.subscribe(ENDPOINT_ID, { input: { prompt: 'c' }, timeout: 20 })).rejects.toThrow('after 20ms');
-    await expect(fal.subscribe(ENDPOINT_ID, { abortSignal: AbortSignal.abort() })).rejects.toThrow();
+    const aborted = AbortSignal.abort();
+    for (const options of [
+      { input: { prompt: 'b' }, abortSignal: aborted },
+      { input: { prompt: 'c' }, timeout: 20 },
+    ]) {
+      const error = await fal.subscribe(ENDPOINT_ID, options).catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(ApiError);
+      expect(error).toMatchObject({ status: 499, body: { error_type: 'client_cancelled' } });
+    }
+  });
+
+  it('ends a stream by a signal that fired before or fires later, and lets go of the signal at its end', async () => {
+    const generator = new FakeGenerator();
+    const { queue } = createFal(generator);
+    const { request_id: requestId } = await queue.submit(ENDPOINT_ID, { input: { prompt: 'a' } });
+    const before = await queue.streamStatus(ENDPOINT_ID, { requestId, abortSignal: AbortSignal.abort() });
+    expect(await before.done()).toMatchObject({ status: 'IN_PROGRESS' });
+    await generator.started(1);
+    const controller = new AbortController();
+    const later = await queue.streamStatus(ENDPOINT_ID, { requestId, abortSignal: controller.signal });
+    controller.abort();
+    expect(await later.done()).toMatchObject({ status: 'IN_PROGRESS' });
+    const { signal } = new AbortController();
+    const removed = vi.spyOn(signal, 'removeEventListener');
+    const whole = await queue.streamStatus(ENDPOINT_ID, { requestId, abortSignal: signal });
+    generator.finish();
+    expect(await whole.done()).toMatchObject({ status: 'COMPLETED' });
+    await expect.poll(() => removed.mock.calls.length).toBe(1);
   });
 
   it('knows one endpoint and no option of a server', async () => {
@@ -86,7 +113,9 @@ describe('createFal', () => {
     await expect(fal.run('fal-ai/flux/dev', {})).rejects.toMatchObject({ status: 404 });
     await expect(fal.queue.status(ENDPOINT_ID, { requestId: 'nobody' })).rejects.toMatchObject({ status: 404 });
     const hooked = { input: { prompt: 'a' }, webhookUrl: 'https://a.example' };
-    await expect(fal.queue.submit(ENDPOINT_ID, hooked)).rejects.toThrow('webhookUrl');
+    const error = await fal.queue.submit(ENDPOINT_ID, hooked).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(ValidationError);
+    expect(error).toMatchObject({ status: 422, message: expect.stringContaining('webhookUrl') });
   });
 });
 

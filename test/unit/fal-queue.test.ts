@@ -149,6 +149,17 @@ describe('Queue', () => {
     expect([queue.has(first), queue.has(waiting)]).toEqual([false, true]);
     expect(() => queue.status(first)).toThrow('no request "id-1"');
   });
+
+  it('keeps the result of a request that ran while a hundred others ended', async () => {
+    const slow = queue.submit({ prompt: 'a' });
+    await generator.started(1);
+    const others = Array.from({ length: 100 }, () => queue.submit({}));
+    const watched = follow(slow);
+    generator.finish();
+    expect((await watched).at(-1)).toMatchObject({ status: 'COMPLETED' });
+    expect(queue.outcome(slow)).toHaveProperty('answer');
+    expect([queue.has(others[0]!), queue.has(others[1]!)]).toEqual([false, true]);
+  });
 });
 
 describe('failureOf', () => {

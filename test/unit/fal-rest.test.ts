@@ -29,6 +29,8 @@ describe('route', () => {
     ['GET', 'https://fal.run/fal-ai/wan/requests/a-1', 404],
     ['POST', 'not an address', 404],
     ['POST', '', 404],
+    ['POST', 'https://[', 404],
+    ['GET', '//queue.fal.run:x/', 404],
     ['GET', ENDPOINT, 405],
     ['POST', `${REQUESTS}/a-1/cancel`, 405],
     ['DELETE', `${REQUESTS}/a-1`, 405],
