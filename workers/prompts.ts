@@ -1,3 +1,4 @@
+import { unlessAborted } from '../src/errors';
 import type { ExpansionEngine } from '../src/expansion/engine';
 import type { Gpu } from '../src/gpu/device';
 import type { Ort } from '../src/gpu/ort';
@@ -35,8 +36,9 @@ export function expansionEngines(
       return [{ name, expand }];
     }
     if (!pageExpanders.includes(name)) return [];
-    const expand: ExpansionEngine['expand'] = async (prompt, { language, instructions }) =>
-      report.expand?.(name, prompt, language, instructions);
+    // A function of the page's may not care for its signal.
+    const expand: ExpansionEngine['expand'] = async (prompt, { language, instructions, signal }) =>
+      report.expand && unlessAborted(report.expand(name, prompt, language, instructions), signal);
     return [{ name, expand }];
   });
 }
@@ -46,7 +48,7 @@ export function textCheckers({ textClassifier }: JobOptions, ort: Ort): TextChec
   if (!textClassifier) return [RULE_CHECKER];
   const check: TextChecker['check'] = async (text, signal) => {
     const { classifierAt } = await import('../src/safety/classifier');
-    return classifierAt(httpFolder(textClassifier.url), ort, textClassifier).check(text, signal);
+    return classifierAt(httpFolder(textClassifier.url, { signal }), ort, textClassifier).check(text, signal);
   };
   return [RULE_CHECKER, { name: textClassifier.name, check }];
 }

@@ -27,6 +27,7 @@ export function languageModelEngine({ url, dtype }: LanguageModel, ort: Ort, f16
           allowRemoteModels: true,
           remoteHost: url,
           remotePathTemplate: '.',
+          fetch: (input: string | URL, init?: RequestInit) => fetch(input, { ...init, ...(signal && { signal }) }),
         });
         const generator: TextGenerationPipeline = await pipeline('text-generation', 'model', {
           device: 'webgpu',

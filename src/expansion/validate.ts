@@ -11,7 +11,7 @@ const LENGTHS: Readonly<Record<ExpansionLanguage, { unit: string; min: number; m
 
 /** How answers begin that talk about the prompt instead of being it. */
 const LEAD_IN =
-  /^(sure|certainly|of course|okay|ok|absolutely|here(?:'|’)?s|here is|here are|here you|this is|the (?:expanded|rewritten|enhanced|improved|prompt)|expanded|rewritten|enhanced|i(?:'|’)?ve|i have|as requested|based on|below is|let me|note|好的|当然|以下|这是|这里是|根据|下面|改写|扩写)/i;
+  /^(?:(?:sure|certainly|of course|okay|ok|absolutely|here(?:'|’)?s|here is|here are|here you|this is|the (?:expanded|rewritten|enhanced|improved|prompt)|expanded|rewritten|enhanced|i(?:'|’)?ve|i have|as requested|based on|below is|let me|note)\b|好的|当然|以下|这是|这里是|根据|下面|改写|扩写)/i;
 
 const REFUSAL =
   /\b(i(?:'|’)?m sorry|i am sorry|i apologi[sz]e|i (?:cannot|can(?:'|’)?t|can not|won(?:'|’)?t|am unable|am not able)|as an ai|language model|not able to (?:help|assist)|against (?:my|the) (?:guidelines|policy))\b|抱歉|对不起|无法(?:提供|满足|协助|生成|帮助)|不能(?:提供|满足|协助|帮助)|作为(?:一个|一名)?(?:AI|人工智能|语言模型)/i;

@@ -1,5 +1,5 @@
 import { parseObject } from '../checkpoint/json';
-import { ZoetropeError } from '../errors';
+import { throwIfAborted, ZoetropeError } from '../errors';
 import type { HostModel, HostValue, Ort } from '../gpu/ort';
 import type { Folder } from '../manifest';
 import type { TextClassifier } from '../protocol';
@@ -44,9 +44,10 @@ export async function openTextClassifier(
   const model = await ort.openOnHost(name, await readWhole(folder, 'model.onnx'));
   return {
     name,
-    async check(text) {
+    async check(text, signal) {
       const scores = labels.map(() => 0);
       for (const ids of cut(text)) {
+        throwIfAborted(signal);
         activate(await logits(model, ids, options), options.activation).forEach((score, i) => {
           scores[i] = Math.max(scores[i]!, score);
         });
@@ -90,15 +91,29 @@ async function logits(
       `The text classifier "${name}" gives ${values?.length} scores for ${labels.length} labels.`,
     );
   }
+  // No threshold holds for it, so every text would pass.
+  if (values.some(Number.isNaN)) {
+    throw new ZoetropeError(
+      'bad-checkpoint',
+      `The text classifier "${name}" gives NaN. Export it in a type that holds its values.`,
+    );
+  }
   return values;
 }
 
-/** A checker that opens a classifier for each check and frees it before anything else needs the memory. */
+/**
+ * A checker that opens a classifier for each check and frees it before anything else needs the memory.
+ * @param folder whose reads end with the signal of the check.
+ */
 export function classifierAt(folder: Folder, ort: Ort, options: TextClassifier): TextChecker {
   return {
     name: options.name,
     async check(text, signal) {
-      const checker = await openTextClassifier(folder, ort, options);
+      // A read that the signal breaks off fails by the server's name.
+      const checker = await openTextClassifier(folder, ort, options).catch((error: unknown) => {
+        throwIfAborted(signal);
+        throw error;
+      });
       try {
         return await checker.check(text, signal);
       } finally {

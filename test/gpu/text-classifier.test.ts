@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ZoetropeError } from '../../src/errors';
 import type { Folder } from '../../src/manifest';
-import { activate, judgeScores, openTextClassifier } from '../../src/safety/classifier';
+import { activate, classifierAt, judgeScores, openTextClassifier } from '../../src/safety/classifier';
 import { openTestGpu, type TestGpu } from '../harness/dawn';
 import { CLASSIFIER_TOKENIZER, classifierModel, CLASSIFIER as options } from '../harness/text-classifier';
 
@@ -44,6 +45,27 @@ describe('a text classifier', () => {
     await expect(checker.check('a a')).rejects.toMatchObject({ code: 'bad-checkpoint' });
     await checker.release();
     await expect(openTextClassifier(folder(new Uint8Array([1, 2, 3])), gpu.ort, options)).rejects.toThrow('tiny');
+  });
+
+  it('lets nothing pass by scores that are no numbers', async () => {
+    const checker = await openTextClassifier(folder(classifierModel(Number.NaN)), gpu.ort, options);
+    await expect(checker.check('a bad')).rejects.toMatchObject({ code: 'bad-checkpoint' });
+    await checker.release();
+  });
+
+  it('ends with its signal, while it is read and between the pieces', async () => {
+    const controller = new AbortController();
+    const broken: Folder = {
+      open() {
+        controller.abort();
+        throw new ZoetropeError('unreadable-source', 'It broke off.');
+      },
+    };
+    const { signal } = controller;
+    await expect(classifierAt(broken, gpu.ort, options).check('a', signal)).rejects.toMatchObject({ code: 'aborted' });
+    await expect(classifierAt(folder(), gpu.ort, options).check('a', signal)).rejects.toMatchObject({
+      code: 'aborted',
+    });
   });
 });
 

@@ -18,12 +18,12 @@ export const CLASSIFIER: TextClassifier = {
 };
 
 /** Its `model.onnx`: label `bad` counts id 2, label `good` id 3, each above a bias. */
-export function classifierModel(): Uint8Array {
+export function classifierModel(bias = -2): Uint8Array {
   const graph = new Graph('tiny');
   const ids = graph.input('input_ids', 'int64', [1, TOKENS]);
   const table = graph.floats([0, 0, 0, 0, 1, 0, 0, 1], [4, 2]);
   const sum = reshape(reduceSum(gather(table, ids), 1), [1, 2]);
-  graph.output('logits', add(matmul(sum, graph.floats([4, 0, 0, 4], [2, 2])), graph.floats([-2, -2])));
+  graph.output('logits', add(matmul(sum, graph.floats([4, 0, 0, 4], [2, 2])), graph.floats([bias, bias])));
   return graph.toModel();
 }
 

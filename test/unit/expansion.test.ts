@@ -28,6 +28,9 @@ describe('problemOf', () => {
   it.each([
     [GOOD, 'en'],
     [GOOD_ZH, 'zh'],
+    [GOOD.replace('Daylight', 'Notebooks in daylight'), 'en'],
+    [GOOD.replace('Daylight', 'Oklahoma plains in daylight'), 'en'],
+    [GOOD.replace('Daylight', 'Surely-footed goats, daylight'), 'en'],
   ] as const)('accepts %s', (text, language) => {
     expect(problemOf(text, language)).toBeUndefined();
   });
@@ -35,6 +38,8 @@ describe('problemOf', () => {
   it.each([
     [`Sure! ${GOOD}`, 'en', 'talks about'],
     [`Here is the prompt. ${GOOD}`, 'en', 'talks about'],
+    [`Here's a prompt: ${GOOD}`, 'en', 'talks about'],
+    [`OK. ${GOOD}`, 'en', 'talks about'],
     [`好的，${GOOD_ZH}`, 'zh', 'talks about'],
     [
       "I'm sorry, but I cannot help with that request because it is against the rules that I was given by others.",
