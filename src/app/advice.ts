@@ -24,7 +24,7 @@ const WORDS: Partial<Record<ZoetropeErrorCode, { title: string; steps: string[] 
   'unsupported-device': {
     title: 'No usable WebGPU here',
     steps: [
-      'Use Chrome or Edge 113 or newer, Safari 26, or Firefox 141 or newer on Windows and 145 on Apple silicon.',
+      'Use Chrome or Edge 123 or newer, Safari 26, or Firefox 141 or newer on Windows and 145 on Apple silicon.',
       'On Linux, Chrome needs version 144 and a recent driver, or the flag chrome://flags/#enable-unsafe-webgpu.',
       'Open the page over https:// or from localhost; browsers hide WebGPU from other addresses.',
       'Turn on graphics acceleration in the browser’s system settings and restart it.',

@@ -24,6 +24,11 @@ export function setText(target: Element, text: string): void {
   if (target.textContent !== text) target.textContent = text;
 }
 
+/** Whether a click is the second of a double one, which means the first and says nothing new. Keys give no such clicks. */
+export function isDouble(event: Event): boolean {
+  return (event as UIEvent).detail > 1;
+}
+
 /** The person's wish for less movement, read each time because it can change while the page is open. */
 export function prefersReducedMotion(): boolean {
   return matchMedia('(prefers-reduced-motion: reduce)').matches;

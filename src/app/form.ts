@@ -1,7 +1,7 @@
 import { type ErrorDetail, type ModelInfo, type Request, type ResolvedRequest, requestFields } from '../index';
 import { fieldOf } from './advice';
 import { type Control, createControl } from './control';
-import { element } from './element';
+import { element, isDouble } from './element';
 import {
   endpointPreset,
   type FormValues,
@@ -19,7 +19,7 @@ export interface RequestForm {
   request(): Request;
   /** Sets fields; those that `values` does not name stay as they are. */
   write(values: FormValues): void;
-  /** Shows sizes and missing parts of a model and starts from its recommended settings. */
+  /** Shows sizes and missing parts of a model, and starts from its recommended settings unless it was there before. */
   setModel(model: ModelInfo): void;
   /** Whether the button can be pressed, and what it says. */
   setButton(enabled: boolean, text: string): void;
@@ -60,7 +60,9 @@ export function createForm({ onSubmit, onChange }: FormEvents): RequestForm {
     endpoint,
   );
   const settings = element('details', { class: 'settings' }, element('summary', {}, 'All settings'), ...others);
-  const button = element('button', { type: 'submit', class: 'primary' }, 'Generate');
+  // A second click would put the same request in line.
+  const once = (event: Event) => isDouble(event) && event.preventDefault();
+  const button = element('button', { type: 'submit', class: 'primary', onclick: once }, 'Generate');
   const root = element(
     'form',
     { class: 'request', novalidate: true, 'aria-label': 'Request' },
@@ -76,7 +78,7 @@ export function createForm({ onSubmit, onChange }: FormEvents): RequestForm {
   });
   // In a text field, Enter alone makes a new line.
   root.addEventListener('keydown', (event) => {
-    if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) root.requestSubmit();
+    if (event.key === 'Enter' && !event.repeat && (event.ctrlKey || event.metaKey)) root.requestSubmit();
   });
 
   const values = (): FormValues => Object.fromEntries([...controls].map(([name, control]) => [name, control.read()]));
@@ -129,7 +131,9 @@ export function createForm({ onSubmit, onChange }: FormEvents): RequestForm {
     request: () => requestOf(values()),
     write,
     setModel(opened) {
+      const known = model?.id === opened.id;
       model = opened;
+      if (known) return changed(); // the person's settings stay
       if (values().prompt === '') controls.get('prompt')?.write(opened.recommended.prompt ?? '');
       apply(recommendedPreset);
     },

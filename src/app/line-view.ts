@@ -1,6 +1,6 @@
 import './line.css';
 import type { StoredJob } from '../index';
-import { element, setText } from './element';
+import { element, isDouble, setText } from './element';
 import { promptText, standingText } from './line-text';
 
 /** Videos that are not finished, below the form: interrupted ones to continue, and those that wait in line. */
@@ -45,7 +45,7 @@ export function createLineView({ onContinue, onRemove, onMove, onStart }: LineEv
     waitingPart,
   );
 
-  const press = (text: string, label: string, onclick: () => void, off = false, primary = false) =>
+  const press = (text: string, label: string, onclick: (event: Event) => void, off = false, primary = false) =>
     element(
       'button',
       { type: 'button', 'aria-label': label, onclick, disabled: off, class: primary ? 'primary' : undefined },
@@ -54,7 +54,8 @@ export function createLineView({ onContinue, onRemove, onMove, onStart }: LineEv
   /** A button that asks once more, since what it throws away took time to make. */
   const discard = (job: StoredJob) => {
     const question = 'Throw away?';
-    const ask = press('Discard', `Discard ${promptText(job)}`, () => {
+    const ask = press('Discard', `Discard ${promptText(job)}`, (event) => {
+      if (isDouble(event)) return;
       if (ask.textContent === question) return onRemove(job);
       ask.textContent = question;
       ask.setAttribute('aria-label', `${question} ${promptText(job)}`);

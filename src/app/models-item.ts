@@ -1,5 +1,5 @@
 import type { StoredModel, StoreProgress } from '../index';
-import { element, setText } from './element';
+import { element, isDouble, setText } from './element';
 import { ACTION_TEXTS, actionsFor, type ModelAction, type ModelWork, progressText, stateText } from './models-text';
 
 /** What an entry shows. */
@@ -60,7 +60,8 @@ export function createModelItem(onAction: (action: ModelAction, model: StoredMod
     const ask = element('button', {
       type: 'button',
       'aria-label': label,
-      onclick: () => {
+      onclick: (event) => {
+        if (isDouble(event)) return;
         if (ask.textContent === question) return act();
         ask.textContent = question;
         ask.setAttribute('aria-label', `${question} ${current.name}`);

@@ -60,7 +60,8 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
     element('footer', {}, facts, element('p', {}, 'Zoetrope, Apache-2.0. Prompts and videos stay in this browser.')),
   );
   document.addEventListener('keydown', (event) => {
-    if (event.key === 'Escape' && controller && !document.querySelector('dialog[open]')) cancel();
+    // While a word is composed, the key is the input method's.
+    if (event.key === 'Escape' && !event.isComposing && controller && !document.querySelector('dialog[open]')) cancel();
   });
   if (idle) {
     const button = element('button', { type: 'button', onclick: () => void open() }, 'Open the model');

@@ -1,8 +1,9 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Zoetrope, ZoetropeError } from '../../src/index';
 import { type BuiltModule, buildModule } from '../harness/build-module';
 import { type Chromium, demoModel, openChromium } from '../harness/chromium';
 
@@ -358,6 +359,57 @@ it('answers a page without an engine from the page that has one', async () => {
     expect(seen.map(({ seed }) => seed)).toEqual([11, 12, 13]);
     expect(seen.every(({ loads }) => loads)).toBe(true);
     expect(seen.filter(({ waited }) => waited)).not.toEqual([]); // one queue for both pages
+  } finally {
+    await chromium.close();
+  }
+});
+
+it('serves a page that was reloaded past its service worker, two engines of a page, and says who is gone', async () => {
+  const chromium = await openChromium({ '/elsewhere/': resolve(import.meta.dirname, '../../public') });
+  try {
+    const context = await chromium.browser.newContext();
+    const [host, guest] = [await context.newPage(), await context.newPage()];
+    for (const page of [host, guest]) await page.goto(`${chromium.url}?idle`);
+    const refused = await host.evaluate(async () => {
+      const nobody = { generate: () => new Promise<never>(() => undefined) } as unknown as Zoetrope;
+      const serve = (loader: string) => zoetrope.serveFal(nobody, { loader }).catch(({ code }: ZoetropeError) => code);
+      return [await serve('elsewhere/service.js'), await serve('nothing/service.js')];
+    });
+    expect(refused).toEqual(['bad-request', 'unreadable-source']);
+
+    const serve = () =>
+      host.evaluate(async () => {
+        const engine = { generate: () => new Promise<never>(() => undefined) } as unknown as Zoetrope;
+        await zoetrope.serveFal(engine);
+      });
+    const submit = (page: Page) =>
+      page.evaluate(async (endpoint) => {
+        const response = await fetch(`/api/fal/proxy/${endpoint}`, { method: 'POST', body: '{"prompt":"a"}' });
+        return (await response.json()) as { status_url: string };
+      }, ENDPOINT);
+    const ask = (page: Page, url: string) => page.evaluate(async (url) => (await fetch(url)).status, url);
+    await serve();
+    const session = await context.newCDPSession(host);
+    const loaded = host.waitForEvent('load');
+    await session.send('Page.reload', { ignoreCache: true });
+    await loaded;
+    expect(await host.evaluate(() => navigator.serviceWorker.controller)).toBeNull();
+    await serve();
+    const first = await submit(host);
+    await serve();
+    expect([await ask(host, first.status_url), await ask(guest, first.status_url)]).toEqual([202, 202]);
+
+    const address = `${first.status_url}/stream`;
+    const broken = guest.evaluate(async (url) => {
+      const reader = (await fetch(url)).body!.getReader();
+      await reader.read();
+      for (;;) if ((await reader.read()).done) return 'ended';
+    }, address);
+    broken.catch(() => undefined);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await host.close();
+    await expect(broken).rejects.toThrow();
+    expect(await ask(guest, first.status_url)).toBe(503);
   } finally {
     await chromium.close();
   }

@@ -64,6 +64,8 @@ describe('the line', () => {
       await screenshot(page, name);
       expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
     }
+    await button('Discard the first circle').dblclick(); // asks, and takes the second click for no answer
+    await button('Throw away? the first circle').waitFor();
     await button('Continue the first circle').click();
     await result('the first circle');
     await expect.poll(waiting).toEqual(['fourth', 'second']);

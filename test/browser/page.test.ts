@@ -35,6 +35,13 @@ describe('the page', () => {
     await told.getByText('Memory and time').click();
     await told.getByText('high-noise steps').waitFor();
     await told.getByText('Memory and time').click();
+    expect(await told.getByRole('button', { name: 'Use what fits' }).isVisible()).toBe(false);
+    const shown = await page.evaluate(() =>
+      [...document.querySelectorAll('[hidden]')]
+        .filter((each) => getComputedStyle(each).display !== 'none')
+        .map(({ outerHTML }) => outerHTML),
+    );
+    expect(shown).toEqual([]);
   });
 
   it('makes a video that plays, without ever blocking', async () => {
@@ -111,13 +118,45 @@ describe('the page', () => {
     await position('Frame 4 of 33, added');
   });
 
-  it('cancels from the keyboard and is ready again', async () => {
-    await steps(20);
-    await button().click();
-    await page.getByRole('img', { name: 'Preview after step' }).waitFor({ timeout: 90_000 });
+  const cancelled = async () => {
     await page.keyboard.press('Escape');
     await page.getByText('Cancelled. Nothing was kept.').waitFor({ timeout: 30_000 });
     await button().and(page.locator('[aria-disabled=false]')).waitFor();
+    expect(await page.locator('.line li').count()).toBe(0);
+  };
+
+  it('starts and cancels from the keyboard, once however long the keys are held, and is ready again', async () => {
+    await steps(20);
+    await page.keyboard.down('Control');
+    for (let n = 0; n < 5; n++) await page.keyboard.down('Enter');
+    await page.keyboard.up('Enter');
+    await page.keyboard.up('Control');
+    await page.getByRole('img', { name: 'Preview after step' }).waitFor({ timeout: 90_000 });
+    // Escape takes back what an input method has begun to write.
+    await page.evaluate(() =>
+      document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', isComposing: true, bubbles: true })),
+    );
+    expect(await page.getByRole('button', { name: 'Cancel' }).getAttribute('aria-disabled')).toBeNull();
+    await cancelled();
+  });
+
+  it('goes on with the same settings when its engine has died, and takes a double click for one', async () => {
+    const [engine] = page.workers().filter((worker) => worker.url().includes('engine'));
+    const ended = new Promise((resolve) => engine!.on('close', resolve));
+    await engine!.evaluate(() => {
+      setTimeout(() => {
+        throw new Error('out of luck');
+      });
+    });
+    await ended;
+    await button().click();
+    await page.getByText('The engine stopped').waitFor();
+    await page.getByRole('button', { name: 'Open the model again' }).click();
+    await button().and(page.locator('[aria-disabled=false]')).waitFor({ timeout: 60_000 });
+    expect(await page.getByRole('spinbutton', { name: 'Frames', exact: true }).inputValue()).toBe('17');
+    await button().dblclick();
+    await page.getByRole('button', { name: 'Add to the line' }).waitFor();
+    await cancelled();
   });
 
   it('shows a wrong field where it is', async () => {
