@@ -87,26 +87,27 @@ async function controlled(container: ServiceWorkerContainer): Promise<void> {
 /** Replies to an offer and answers the one request that may come on its port. */
 function serve(port: MessagePort, queue: Queue, reply: 'accept' | 'defer'): void {
   const say = (message: PageMessage) => port.postMessage(message);
+  const gone = () => say({ type: 'gone' });
   let left = false;
   port.onmessage = ({ data }: MessageEvent<WorkerMessage>) => {
     if (data.type === 'leave') left = true;
-    else void send(data.request);
+    else {
+      addEventListener('pagehide', gone);
+      void send(data.request).finally(() => {
+        removeEventListener('pagehide', gone);
+        say({ type: 'end' }); // whatever happens, nobody waits for more
+      });
+    }
   };
   say({ type: reply });
 
   async function send(request: RestRequest): Promise<void> {
     const { status, headers, body } = await answer(queue, request);
     say({ type: 'head', status, headers });
-    try {
-      if (typeof body === 'string') say({ type: 'chunk', text: body });
-      else {
-        for await (const text of body) {
-          if (left) return;
-          say({ type: 'chunk', text });
-        }
-      }
-    } finally {
-      say({ type: 'end' }); // whatever happens, nobody waits for more
+    if (typeof body === 'string') return say({ type: 'chunk', text: body });
+    for await (const text of body) {
+      if (left) return;
+      say({ type: 'chunk', text });
     }
   }
 }

@@ -115,16 +115,16 @@ function respond(port: MessagePort, request: RestRequest): Promise<Response> {
     port.onmessage = ({ data }: MessageEvent<PageMessage>) => {
       if (data.type === 'head') resolve(new Response(body, { status: data.status, headers: data.headers }));
       else if (data.type === 'chunk') controller.enqueue(encoder.encode(data.text));
-      else if (data.type === 'end') {
+      else if (data.type === 'gone') {
+        const why = 'The page that had the engine was closed.';
+        resolve(unavailable(why));
+        controller.error(new Error(why));
+        port.close();
+      } else if (data.type === 'end') {
         controller.close();
         port.close();
       }
     };
-    // Where the browser tells (Chrome 122): a page that is gone sends no more.
-    port.addEventListener('close', () => {
-      resolve(unavailable('The page that had the engine was closed.'));
-      controller.error(new Error('The page that had the engine was closed.'));
-    });
     say({ type: 'request', request });
   });
 }

@@ -17,13 +17,15 @@ export interface Offer {
 
 /**
  * Page to service worker, on the offer's port. A page with an engine accepts or, when the request is not its own, defers: it answers
- * if no other page does, and says that there is no such request. Pages without an engine are silent.
+ * if no other page does, and says that there is no such request. Pages without an engine are silent. `gone`: the page is being closed
+ * in the middle of an answer.
  */
 export type PageMessage =
   | { type: 'accept' | 'defer' }
   | { type: 'head'; status: number; headers: Record<string, string> }
   | { type: 'chunk'; text: string }
-  | { type: 'end' };
+  | { type: 'end' }
+  | { type: 'gone' };
 
 /** Service worker to page, on the same port. `leave`: whoever asked has gone. */
 export type WorkerMessage = { type: 'request'; request: RestRequest } | { type: 'leave' };
