@@ -107,3 +107,32 @@ it('goes on with the rules where the language model cannot be had', async () => 
     ]),
   );
 });
+
+it('cancels while a function does not answer, or a model does not come', async () => {
+  await page.context().route('**/prompts/never/**', () => undefined);
+  const ends = await page.evaluate(async (quick) => {
+    const asked: string[] = [];
+    const other = await zoetrope.load({
+      model: '/models/demo/',
+      languageModel: { url: '/prompts/never/' },
+      expandPrompt: async () => {
+        asked.push('function');
+        return asked.length === 1 ? new Promise<never>(() => undefined) : undefined;
+      },
+    });
+    const end = async () => {
+      const controller = new AbortController();
+      const job = caught(other.generate({ ...quick, enable_prompt_expansion: true }, { signal: controller.signal }));
+      const before = asked.length;
+      while (asked.length === before) await new Promise((resolve) => setTimeout(resolve, 20));
+      await new Promise((resolve) => setTimeout(resolve, 500)); // the language model is asked for its files
+      controller.abort();
+      const late = new Promise<string>((resolve) => setTimeout(resolve, 10_000, 'waits for ever'));
+      return Promise.race([job.then(({ code }) => code), late]);
+    };
+    const ends = [await end(), await end()];
+    other.close();
+    return ends;
+  }, QUICK);
+  expect(ends).toEqual(['aborted', 'aborted']);
+});
