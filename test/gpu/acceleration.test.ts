@@ -13,14 +13,16 @@ import { loadVae } from '../../src/vae/decoder';
 import { decodeAll } from '../fixtures/pipeline';
 import { openTestGpu, type TestGpu } from '../harness/dawn';
 
-/** `acceleration` on the shipped demo model at the endpoint's default of 27 steps. */
+/** `acceleration` on the shipped demo model. `ZOETROPE_STEPS=27`: at the endpoint's default, in twice the time. */
 
 const PROMPT = 'a red circle moving right';
-/** What MagCache's rule leaves out by the demo's measured ratios (`zoetrope.json`), of either branch. */
-const SKIPPED = [2, 3, 5, 7, 9, 16, 18, 20, 22, 24];
-/** Decibels of `regular`'s frames against `none`'s. Measured: 44.8 with f32 attention. */
-const MIN_PSNR_DB = 40;
-/** 27 steps on a CPU driver, twice; on a busy machine they take several minutes. */
+const STEPS = Number(process.env.ZOETROPE_STEPS ?? 14);
+/**
+ * Decibels of `regular`'s frames against `none`'s. Measured with f32 attention: 37.0 at 14 steps, where 20 of 28 evaluations are
+ * computed, and 44.8 at 27 with 34 of 54.
+ */
+const MIN_PSNR_DB = STEPS < 27 ? 33 : 40;
+/** Twice so many steps on a CPU driver; on a busy machine they take several minutes. */
 const SLOW = { timeout: 1_800_000 };
 
 let test: TestGpu;
@@ -49,7 +51,7 @@ async function run(acceleration: 'none' | 'regular') {
   const limits = { maxBufferSize, maxStorageBufferBindingSize, f16: gpu.f16, cpu: true, budgetBytes: Infinity };
   const wanted = { prompt: PROMPT, aspect_ratio: '1:1', num_frames: 17, shift: 5, acceleration } as const;
   const parts = { film: false, rife: false, promptExpansion: false, safetyChecker: false };
-  const request = resolveRequest({ ...wanted, num_inference_steps: 27 }, parts, () => 7);
+  const request = resolveRequest({ ...wanted, num_inference_steps: STEPS }, parts, () => 7);
   const plan = planVideo(request, manifest, limits);
   using model = residentModel(gpu, verified);
   const host = { gpu, ort, config: manifest.dit, expert: (stage: 'high' | 'low') => model.expert(stage, load) };
@@ -66,15 +68,15 @@ async function run(acceleration: 'none' | 'regular') {
 }
 
 describe('acceleration of the demo model', () => {
-  it('leaves out the documented steps, and the frames stay near those of every step', SLOW, async () => {
+  it('leaves out steps, and the frames stay near those of every step', SLOW, async () => {
     const none = await run('none');
     const regular = await run('regular');
-    expect(none.evaluations).toEqual({ total: 54, computed: 54, skipped: { conditional: [], unconditional: [] } });
-    expect(regular.evaluations).toEqual({
-      total: 54,
-      computed: 34,
-      skipped: { conditional: SKIPPED, unconditional: SKIPPED },
+    expect(none.evaluations).toEqual({
+      total: 2 * STEPS,
+      computed: 2 * STEPS,
+      skipped: { conditional: [], unconditional: [] },
     });
+    const { conditional, unconditional } = regular.evaluations.skipped;
     const times = regular.evaluations.total / regular.evaluations.computed;
     expect(times).toBeGreaterThanOrEqual(1.4);
     const squares = none.bytes.reduce((sum, value, i) => sum + (value - regular.bytes[i]!) ** 2, 0);
@@ -85,7 +87,8 @@ describe('acceleration of the demo model', () => {
     );
     expect(psnr).toBeGreaterThan(MIN_PSNR_DB);
     // Up to the first step that is left out both are one run, to the bit.
-    expect(regular.samples.slice(0, SKIPPED[0])).toEqual(none.samples.slice(0, SKIPPED[0]));
-    expect(regular.samples[SKIPPED[0]!]).not.toEqual(none.samples[SKIPPED[0]!]);
+    const first = Math.min(...conditional, ...unconditional);
+    expect(regular.samples.slice(0, first)).toEqual(none.samples.slice(0, first));
+    expect(regular.samples[first]).not.toEqual(none.samples[first]);
   });
 });

@@ -47,6 +47,17 @@ describe('ratios', () => {
     );
   });
 
+  it('of the demo leave out the documented steps at the endpoint’s default, of either branch', () => {
+    const { acceleration, boundary } = parseManifest(DEMO);
+    const run = schedule({ solver: 'unipc', steps: 27, shift: 5, boundary });
+    const skipped = [2, 3, 5, 7, 9, 16, 18, 20, 22, 24];
+    expect(countEvaluations(planEvaluations(run, GUIDED, 'regular', acceleration).steps)).toEqual({
+      total: 54,
+      computed: 34,
+      skipped: { conditional: skipped, unconditional: skipped },
+    });
+  });
+
   it('come with the smallest threshold that gives 1.5 times fewer evaluations at the endpoint’s defaults', () => {
     const run = schedule({ solver: 'unipc', steps: 27, shift: 5, boundary: 0.875 });
     const speedup = (measured: ReturnType<typeof recorded>) => {
