@@ -124,7 +124,7 @@ it('cancels while a function does not answer, or a model does not come', async (
       const controller = new AbortController();
       const job = caught(other.generate({ ...quick, enable_prompt_expansion: true }, { signal: controller.signal }));
       const before = asked.length;
-      while (asked.length === before) await new Promise((resolve) => setTimeout(resolve, 20));
+      for (let n = 0; n < 500 && asked.length === before; n++) await new Promise((resolve) => setTimeout(resolve, 20));
       await new Promise((resolve) => setTimeout(resolve, 500)); // the language model is asked for its files
       controller.abort();
       const late = new Promise<string>((resolve) => setTimeout(resolve, 10_000, 'waits for ever'));
