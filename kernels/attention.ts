@@ -17,8 +17,8 @@ const COLUMNS = 16;
 
 /**
  * Whether keys go through workgroup memory. On a GPU each of 16 neighbours would otherwise read rows of its own, a
- * piece of a cache line at a time. A CPU driver gains nothing and pays for the barriers (SwiftShader, f32, 1024 tokens ×
- * 2 heads: 0.49 against 0.61 s of CPU time), and f32 is for adapters without half floats, most of which are CPUs.
+ * piece of a cache line at a time. A CPU driver gains nothing and pays for the barriers (SwiftShader, f32, 1024 tokens
+ * × 2 heads: 0.49 against 0.61 s of CPU time), and f32 is for adapters without half floats, most of which are CPUs.
  */
 const sharesKeys = (type: 'f16' | 'f32'): boolean => type === 'f16';
 

@@ -132,11 +132,11 @@ function refuseMisfit(shape: CausalConvShape): void {
 
 /**
  * A convolution of Wan's VAE over frames and pixels, channels last, every frame with a border of one pixel of zeros: x
- * [frames, h + 2, w + 2, into], or in launches with a past [2, h + 2, w + 2, into], and y [frames * parts, H + 2, W + 2,
- * out / parts] of `type`. `weight` is [taps, into / 4, kernel², 4, out] of `type`, `bias` f32 [out]. Borders of y stay
- * as they are. Sums are f32, in an order that depends on nothing but the channels, so that a tile equals the same part
- * of the whole frame bit for bit, and one frame at a time equals many.
- * The plan throws `internal` for channels that do not come in fours and for pixels that x does not have.
+ * [frames, h + 2, w + 2, into], or in launches with a past [2, h + 2, w + 2, into], and y
+ * [frames * parts, H + 2, W + 2, out / parts] of `type`. `weight` is [taps, into / 4, kernel², 4, out] of `type`,
+ * `bias` f32 [out]. Borders of y stay as they are. Sums are f32, in an order that depends on nothing but the channels,
+ * so that a tile equals the same part of the whole frame bit for bit, and one frame at a time equals many. The plan
+ * throws `internal` for channels that do not come in fours and for pixels that x does not have.
  */
 export const causalConv = defineKernel({
   name: 'causal-conv',

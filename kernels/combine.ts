@@ -16,10 +16,10 @@ export interface CombineShape {
 }
 
 /**
- * out = the sum of coefficient * tensor over one to four f32 tensors of `count` elements: what a solver step and guidance
- * are made of. Inputs without a coefficient are not read, whatever they hold; bind the first tensor there. `out` is none of
- * the inputs. Bindings are a multiple of 16 bytes long, as tensors are. The plan throws `internal` for no or more than
- * four coefficients and for one that is not finite.
+ * out = the sum of coefficient * tensor over one to four f32 tensors of `count` elements: what a solver step and
+ * guidance are made of. Inputs without a coefficient are not read, whatever they hold; bind the first tensor there.
+ * `out` is none of the inputs. Bindings are a multiple of 16 bytes long, as tensors are. The plan throws `internal` for
+ * no or more than four coefficients and for one that is not finite.
  */
 export const combine = defineKernel({
   name: 'combine',

@@ -15,9 +15,9 @@ export interface FlowBlendShape {
 }
 
 /**
- * Warps f32 pictures before and after [H, W, 4 + encoded] in 0..1 by flow [H, W, 4] in pixels, blends them by sigmoid(mask), mask
- * [H, W], and stores the upper left part as rgb [3, h, w] in -1..1, not clamped. The plan throws `internal` for a frame that
- * is larger than the pictures and for channels that do not come in fours.
+ * Warps f32 pictures before and after [H, W, 4 + encoded] in 0..1 by flow [H, W, 4] in pixels, blends them by
+ * sigmoid(mask), mask [H, W], and stores the upper left part as rgb [3, h, w] in -1..1, not clamped. The plan throws
+ * `internal` for a frame that is larger than the pictures and for channels that do not come in fours.
  */
 export const flowBlend = defineKernel({
   name: 'flow-blend',

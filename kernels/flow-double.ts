@@ -11,8 +11,8 @@ export interface FlowDoubleShape {
 }
 
 /**
- * A flow f32 [h / 2, w / 2, 2] as [h, w, 2]: bilinear with half-pixel centres, clamped, and times 2, since its pixels are half as
- * large. The plan throws `internal` for odd sides.
+ * A flow f32 [h / 2, w / 2, 2] as [h, w, 2]: bilinear with half-pixel centres, clamped, and times 2, since its pixels
+ * are half as large. The plan throws `internal` for odd sides.
  */
 export const flowDouble = defineKernel({
   name: 'flow-double',

@@ -26,12 +26,13 @@ export interface FlowFeaturesShape {
 }
 
 /**
- * Input of a flow block: f32 pictures [h, w, 4 + encoded] in 0..1 with their encoded channels, flow [h, w, 4] in pixels, mask [h, w] and
- * the head of the block before [5 + passed, h / headScale, w / headScale] to x [h / scale + 2, w / scale + 2, channels] of `type`, channels
- * last, whose border stays as it is. Channels are, for the first block, both pictures (6), both encoded (2 encoded), the time and a zero; for
- * a later one, the same warped, time, mask, what is passed on, resized, and flow / scale. The first block reads no flow, mask and head, and
- * where nothing is passed on the head is not read; any tensor may be bound then. The plan throws `internal` for sizes that a scale does not
- * divide and for channels that do not come in fours.
+ * Input of a flow block: f32 pictures [h, w, 4 + encoded] in 0..1 with their encoded channels, flow [h, w, 4] in
+ * pixels, mask [h, w] and the head of the block before [5 + passed, h / headScale, w / headScale] to x
+ * [h / scale + 2, w / scale + 2, channels] of `type`, channels last, whose border stays as it is. Channels are, for the
+ * first block, both pictures (6), both encoded (2 encoded), the time and a zero; for a later one, the same warped,
+ * time, mask, what is passed on, resized, and flow / scale. The first block reads no flow, mask and head, and where
+ * nothing is passed on the head is not read; any tensor may be bound then. The plan throws `internal` for sizes that a
+ * scale does not divide and for channels that do not come in fours.
  */
 export const flowFeatures = defineKernel({
   name: 'flow-features',

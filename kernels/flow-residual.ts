@@ -17,8 +17,9 @@ export interface FlowResidualShape {
 }
 
 /**
- * Adds the 1 × 1 convolution of x [h + 2, w + 2, into] of `type`, channels last, with a border of one pixel, to flow f32 [h, w, 2], or
- * replaces it. `weight` f32 [into, 2], `bias` f32 [2]. The plan throws `internal` for channels that do not come in fours.
+ * Adds the 1 × 1 convolution of x [h + 2, w + 2, into] of `type`, channels last, with a border of one pixel, to flow
+ * f32 [h, w, 2], or replaces it. `weight` f32 [into, 2], `bias` f32 [2]. The plan throws `internal` for channels that
+ * do not come in fours.
  */
 export const flowResidual = defineKernel({
   name: 'flow-residual',

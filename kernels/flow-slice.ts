@@ -17,8 +17,9 @@ export interface FlowSliceShape {
 }
 
 /**
- * `time` × backward and (1 - `time`) × forward, both f32 [h, w, 2], as four channels of y [h + 2, w + 2, channels] of `type`, channels
- * last, with a border of one pixel that stays as it is. The plan throws `internal` for channels that y does not have.
+ * `time` × backward and (1 - `time`) × forward, both f32 [h, w, 2], as four channels of y [h + 2, w + 2, channels] of
+ * `type`, channels last, with a border of one pixel that stays as it is. The plan throws `internal` for channels that y
+ * does not have.
  */
 export const flowSlice = defineKernel({
   name: 'flow-slice',

@@ -18,9 +18,9 @@ export interface FlowUpdateShape {
 }
 
 /**
- * Adds a block's head [planes, h / scale, w / scale], resized bilinearly with half-pixel centres, to flow [h, w, 4] (planes 0
- * to 3, times the scale: pixels) and mask [h, w] (plane 4), or replaces the mask, all f32. The plan throws `internal` for sizes that the scale does
- * not divide.
+ * Adds a block's head [planes, h / scale, w / scale], resized bilinearly with half-pixel centres, to flow [h, w, 4]
+ * (planes 0 to 3, times the scale: pixels) and mask [h, w] (plane 4), or replaces the mask, all f32. The plan throws
+ * `internal` for sizes that the scale does not divide.
  */
 export const flowUpdate = defineKernel({
   name: 'flow-update',

@@ -25,9 +25,10 @@ export function i420Bytes(width: number, height: number): number {
 }
 
 /**
- * One frame of rgb [3, frames, height, width] f32, clamped to -1..1, as the bytes of I420 in BT.709 limited range: planes
- * Y [height, width], U and V [height / 2, width / 2] one after the other, {@link i420Bytes} in all. Chroma is the mean over
- * 2×2 pixels; every byte is rounded to nearest. The plan throws `internal` for other sides and for a frame that is not there.
+ * One frame of rgb [3, frames, height, width] f32, clamped to -1..1, as the bytes of I420 in BT.709 limited range:
+ * planes Y [height, width], U and V [height / 2, width / 2] one after the other, {@link i420Bytes} in all. Chroma is
+ * the mean over 2×2 pixels; every byte is rounded to nearest. The plan throws `internal` for other sides and for a
+ * frame that is not there.
  */
 export const i420 = defineKernel({
   name: 'i420',

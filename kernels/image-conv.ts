@@ -38,9 +38,9 @@ export function imageConvMac({ size, into, out }: Pick<ImageConvShape, 'size' | 
 
 /**
  * A 3 × 3 convolution of a picture with zeros around it, LeakyReLU after it: x [stride h + 2, stride w + 2, into] and
- * y [h + 2, w + 2, out] of `type`, channels last, with a border of one pixel of zeros. `weight` is [into / 4, 9, 4, out] of
- * `type`, `bias` f32 [out]. The border of y stays as it is. Sums are f32. The plan throws `internal` for channels that do not
- * come in fours and for a residual of another shape.
+ * y [h + 2, w + 2, out] of `type`, channels last, with a border of one pixel of zeros. `weight` is
+ * [into / 4, 9, 4, out] of `type`, `bias` f32 [out]. The border of y stays as it is. Sums are f32. The plan throws
+ * `internal` for channels that do not come in fours and for a residual of another shape.
  */
 export const imageConv = defineKernel({
   name: 'image-conv',

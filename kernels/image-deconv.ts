@@ -24,10 +24,10 @@ export function imageDeconvMac({ size, into, out }: Pick<ImageDeconvShape, 'size
 }
 
 /**
- * A transposed 4 × 4 convolution of stride 2 and padding 1, without activation: x [h + 2, w + 2, into] of `type`, channels last, with a
- * border of one pixel of zeros, to channels of y f32 [2h, 2w, channels], whose others stay as they are. `weight` of `type`
- * [into / 4, 4 pixels, 4, 4 phases × out], see the shader; `bias` f32 [out]. Sums are f32. The plan throws `internal` for channels that
- * do not come in fours or lie beyond those of y.
+ * A transposed 4 × 4 convolution of stride 2 and padding 1, without activation: x [h + 2, w + 2, into] of `type`,
+ * channels last, with a border of one pixel of zeros, to channels of y f32 [2h, 2w, channels], whose others stay as
+ * they are. `weight` of `type` [into / 4, 4 pixels, 4, 4 phases × out], see the shader; `bias` f32 [out]. Sums are f32.
+ * The plan throws `internal` for channels that do not come in fours or lie beyond those of y.
  */
 export const imageDeconv = defineKernel({
   name: 'image-deconv',

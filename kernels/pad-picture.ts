@@ -25,9 +25,9 @@ export interface PadPictureShape {
 }
 
 /**
- * One frame of rgb [3, frames, h, w] f32, clamped to -1..1, as a picture y [H + 2 border, W + 2 border, channels] of `type` in 0..1, channels
- * last, the fourth zero, extended to the right and below. The plan throws `internal` for a frame that is not there, for a smaller y and for
- * channels that do not come in fours.
+ * One frame of rgb [3, frames, h, w] f32, clamped to -1..1, as a picture y [H + 2 border, W + 2 border, channels] of
+ * `type` in 0..1, channels last, the fourth zero, extended to the right and below. The plan throws `internal` for a
+ * frame that is not there, for a smaller y and for channels that do not come in fours.
  */
 export const padPicture = defineKernel({
   name: 'pad-picture',

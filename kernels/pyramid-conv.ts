@@ -45,11 +45,11 @@ export function pyramidConvMac({
 }
 
 /**
- * A convolution of a picture with zeros around it, LeakyReLU after it: x [h + 2, w + 2, into] (kernel 2: [h / 2 + 2, w / 2 + 2,
- * into]) to the channels `offset` to `offset + out` of y [h + 2, w + 2, channels], both of `type`, channels last, with a border of
- * one pixel of zeros. `weight` is [into / 4, kernel², 4, out] of `type`, `bias` f32 [out]. The rest of y, its border included, stays
- * as it is. Sums are f32. The plan throws `internal` for channels that do not come in fours, that y has no room for, rows that are
- * not there and odd sides of a doubled picture.
+ * A convolution of a picture with zeros around it, LeakyReLU after it: x [h + 2, w + 2, into] (kernel 2:
+ * [h / 2 + 2, w / 2 + 2, into]) to the channels `offset` to `offset + out` of y [h + 2, w + 2, channels], both of
+ * `type`, channels last, with a border of one pixel of zeros. `weight` is [into / 4, kernel², 4, out] of `type`, `bias`
+ * f32 [out]. The rest of y, its border included, stays as it is. Sums are f32. The plan throws `internal` for channels
+ * that do not come in fours, that y has no room for, rows that are not there and odd sides of a doubled picture.
  */
 export const pyramidConv = defineKernel({
   name: 'pyramid-conv',

@@ -18,8 +18,8 @@ export interface PyramidPoolShape {
 
 /**
  * Means of 2 × 2 pixels of the channels `offset` to `offset + channels` of x [2 h + 2, 2 w + 2, slice channels] as
- * y [h + 2, w + 2, channels], both of `type`, channels last, with a border of one pixel that stays as it is. The plan throws `internal`
- * for channels that do not come in fours or that x does not have.
+ * y [h + 2, w + 2, channels], both of `type`, channels last, with a border of one pixel that stays as it is. The plan
+ * throws `internal` for channels that do not come in fours or that x does not have.
  */
 export const pyramidPool = defineKernel({
   name: 'pyramid-pool',

@@ -6,8 +6,8 @@ import source from './qk-norm-rope.wgsl?raw';
 const HEAD_DIM = 128;
 
 /**
- * Lanes to a token: one warp or wave. SwiftShader pays for each lane at the barrier of the norm: a chunk [320, 256] took
- * 4.9 ms with 32 lanes, 10.9 ms with 64.
+ * Lanes to a token: one warp or wave. SwiftShader pays for each lane at the barrier of the norm: a chunk [320, 256]
+ * took 4.9 ms with 32 lanes, 10.9 ms with 64.
  */
 const WORKGROUP = 32;
 
@@ -75,9 +75,9 @@ function refuseMisfit({
 
 /**
  * Projected queries, keys or values to the layout of attention: x [tokens, dim] f32 -> out [heads, outTokens, 128] of
- * `type`, normed over the full width and turned by their position on the way. `weight` is [dim] f32, `rope` the table of
- * `ropeTable` (`src/diffusion/rope.ts`); with `norm` or `rope` off, any buffer of at least 16 bytes may stand for them.
- * Rows of `out` outside the chunk stay as they are. The plan throws `internal` for offsets that do not fit.
+ * `type`, normed over the full width and turned by their position on the way. `weight` is [dim] f32, `rope` the table
+ * of `ropeTable` (`src/diffusion/rope.ts`); with `norm` or `rope` off, any buffer of at least 16 bytes may stand for
+ * them. Rows of `out` outside the chunk stay as they are. The plan throws `internal` for offsets that do not fit.
  */
 export const qkNormRope = defineKernel({
   name: 'qk-norm-rope',

@@ -5,8 +5,8 @@ import { checkResidualShape, type ResidualShape } from './residual-store';
 const WORKGROUP = 64;
 
 /**
- * x [tokens, dim] += the residual that `residual-store` left in `packed` and `sizes`. The plan throws `internal` for no tokens or
- * channels that are no multiple of 4.
+ * x [tokens, dim] += the residual that `residual-store` left in `packed` and `sizes`. The plan throws `internal` for no
+ * tokens or channels that are no multiple of 4.
  */
 export const residualApply = defineKernel({
   name: 'residual-apply',

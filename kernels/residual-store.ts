@@ -17,9 +17,10 @@ export function checkResidualShape(name: string, { tokens, dim }: ResidualShape)
 }
 
 /**
- * Residuals x - embedded [tokens, dim] into half the bytes: `packed` u32 [tokens, dim / 2] has two half floats in a word, `sizes` f32
- * [tokens, 2] each token's scale and the norm of its residual. `residual-apply` takes them. An element loses at most 2^-11 of itself, or
- * of 2^-29 of the token's largest where that is more. The plan throws `internal` for no tokens or channels that are no multiple of 4.
+ * Residuals x - embedded [tokens, dim] into half the bytes: `packed` u32 [tokens, dim / 2] has two half floats in a
+ * word, `sizes` f32 [tokens, 2] each token's scale and the norm of its residual. `residual-apply` takes them. An
+ * element loses at most 2^-11 of itself, or of 2^-29 of the token's largest where that is more. The plan throws
+ * `internal` for no tokens or channels that are no multiple of 4.
  */
 export const residualStore = defineKernel({
   name: 'residual-store',
@@ -36,7 +37,10 @@ export const residualStore = defineKernel({
   },
 });
 
-/** Shapes that every build of the shader has to compile for: the demo, a chunk of A14B, and more tokens than an axis has workgroups. */
+/**
+ * Shapes that every build of the shader has to compile for: the demo, a chunk of A14B, and more tokens than an axis has
+ * workgroups.
+ */
 export const examples: readonly ResidualShape[] = [
   { tokens: 80, dim: 256 },
   { tokens: 4096, dim: 5120 },

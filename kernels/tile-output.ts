@@ -25,10 +25,10 @@ export interface TileOutputShape {
 }
 
 /**
- * The 1 × 1 convolution of x [h + 2, w + 2, into] of `type`, channels last, with a border of one pixel, to colours in 0..1, and those as
- * -1..1, not clamped, in a rectangle of rgb f32 [3, H, W]. `weight` f32 [into, 4] and `bias` f32 [4] have a fourth column that is not
- * read. Tiles are blended linearly where they overlap; run them row by row. The plan throws `internal` for a rectangle that leaves
- * either side, and for fades that meet.
+ * The 1 × 1 convolution of x [h + 2, w + 2, into] of `type`, channels last, with a border of one pixel, to colours in
+ * 0..1, and those as -1..1, not clamped, in a rectangle of rgb f32 [3, H, W]. `weight` f32 [into, 4] and `bias` f32 [4]
+ * have a fourth column that is not read. Tiles are blended linearly where they overlap; run them row by row. The plan
+ * throws `internal` for a rectangle that leaves either side, and for fades that meet.
  */
 export const tileOutput = defineKernel({
   name: 'tile-output',

@@ -24,9 +24,9 @@ export interface TilePictureShape {
 const signed = (value: number) => value >>> 0;
 
 /**
- * A rectangle of one frame of rgb [3, frames, h, w] f32, clamped to -1..1, as y [H + 2, W + 2, 4] of `type` in 0..1, channels last, the
- * fourth zero, with a border of one pixel that stays as it is. Zeros beyond the frame. The plan throws `internal` for a frame that
- * is not there.
+ * A rectangle of one frame of rgb [3, frames, h, w] f32, clamped to -1..1, as y [H + 2, W + 2, 4] of `type` in 0..1,
+ * channels last, the fourth zero, with a border of one pixel that stays as it is. Zeros beyond the frame. The plan
+ * throws `internal` for a frame that is not there.
  */
 export const tilePicture = defineKernel({
   name: 'tile-picture',

@@ -19,10 +19,10 @@ export interface WarpSliceShape {
 }
 
 /**
- * Moves x [h + 2, w + 2, channels] by `scale` × flow, flow f32 [h, w, 2] in pixels (x, y), and stores it in the channels from `offset`
- * on of y [h + 2, w + 2, slice channels]; x and y of `type`, channels last, with a border of one pixel that stays as it is. Reads
- * bilinearly, coordinates clamped to the picture. The plan throws `internal` for channels that do not come in fours or that y has
- * no room for.
+ * Moves x [h + 2, w + 2, channels] by `scale` × flow, flow f32 [h, w, 2] in pixels (x, y), and stores it in the
+ * channels from `offset` on of y [h + 2, w + 2, slice channels]; x and y of `type`, channels last, with a border of one
+ * pixel that stays as it is. Reads bilinearly, coordinates clamped to the picture. The plan throws `internal` for
+ * channels that do not come in fours or that y has no room for.
  */
 export const warpSlice = defineKernel({
   name: 'warp-slice',

@@ -12,9 +12,9 @@ import type { Report } from './protocol';
 import { type Request, resolveRequest } from './request';
 
 /**
- * Measures the ratios that `acceleration: "regular"` goes by: one run of the request with every step computed, of which only the
- * residuals' magnitudes are kept. Throws what a generation throws, and `bad-request` where a branch does not run or an expert has
- * fewer than two steps.
+ * Measures the ratios that `acceleration: "regular"` goes by: one run of the request with every step computed, of which
+ * only the residuals' magnitudes are kept. Throws what a generation throws, and `bad-request` where a branch does not
+ * run or an expert has fewer than two steps.
  */
 export function calibrate(request: Request, host: Host, report: Report): Promise<Acceleration> {
   return host.gpu.job(host.signal, () => measureRatios(request, host, report));

@@ -80,8 +80,8 @@ function number(json: Json, key: string, what: string): number {
 }
 
 /**
- * Largest width or count of a configuration; the largest known, UMT5's vocabulary, is 256,384. Bounds what a hostile one can ask
- * for, and keeps products of three of them within the whole numbers that a double holds.
+ * Largest width or count of a configuration; the largest known, UMT5's vocabulary, is 256,384. Bounds what a hostile
+ * one can ask for, and keeps products of three of them within the whole numbers that a double holds.
  */
 export const MAX_WIDTH = 2 ** 24;
 /** Most layers, blocks or levels; the most known are 40. */
@@ -157,7 +157,8 @@ export function parseDitConfig(json: Json, what: string): DitConfig {
       outChannels: positiveInteger(json, 'out_channels', what),
       freqDim: positiveInteger(json, 'freq_dim', what),
       textDim: positiveInteger(json, 'text_dim', what),
-      // 512: `text_len` of wan/configs/shared_config.py and max_sequence_length of diffusers' WanPipeline; no config holds it.
+      // 512: `text_len` of wan/configs/shared_config.py and max_sequence_length of diffusers' WanPipeline; no config
+      // holds it.
       textLen: 512,
       eps: number(json, 'eps', what),
     },

@@ -12,13 +12,18 @@ export type ZoetropeErrorCode =
   | 'content-policy-violation'
   /** The request names an optional part (an interpolator, say) that this model folder does not hold. */
   | 'missing-component'
-  /** A checkpoint or model folder is not what it claims: wrong shape, missing tensor, unsupported variant, bad config. */
+  /**
+   * A checkpoint or model folder is not what it claims: wrong shape, missing tensor, unsupported variant, bad config.
+   */
   | 'bad-checkpoint'
   /** Bytes do not have the length or SHA-256 that the manifest states. */
   | 'corrupt-data'
   /** A file or URL cannot be read. */
   | 'unreadable-source'
-  /** The browser offers no place for files here, or not enough of it; `detail` then has the bytes needed and the bytes there. */
+  /**
+   * The browser offers no place for files here, or not enough of it; `detail` then has the bytes needed and the bytes
+   * there.
+   */
   | 'storage-full'
   | 'storage-unavailable'
   /** A stored model is in use, or being changed, here or in another tab. */
@@ -76,7 +81,9 @@ export class ZoetropeError extends Error {
   }
 }
 
-/** Throws the `aborted` error if the signal has fired. Called between any two dispatches that a person might wait for. */
+/**
+ * Throws the `aborted` error if the signal has fired. Called between any two dispatches that a person might wait for.
+ */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) {
     throw new ZoetropeError('aborted', 'The generation was cancelled by its AbortSignal.', { cause: signal.reason });
@@ -102,15 +109,17 @@ function written(value: unknown, room: number): string {
 }
 
 /**
- * A value of somebody's document for a message, cut. It is not written out first: a list of numbers like `1e20` would become five
- * times as long as the document.
+ * A value of somebody's document for a message, cut. It is not written out first: a list of numbers like `1e20` would
+ * become five times as long as the document.
  */
 export function shown(value: unknown): string {
   const text = written(value, SHOWN_LENGTH);
   return text.length > SHOWN_LENGTH ? `${text.slice(0, SHOWN_LENGTH)}…` : text;
 }
 
-/** Waits for something, but no longer than until the signal fires: then throws `aborted`, and the thing ends by itself. */
+/**
+ * Waits for something, but no longer than until the signal fires: then throws `aborted`, and the thing ends by itself.
+ */
 export async function unlessAborted<T>(pending: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   pending.catch(() => undefined); // After an abort nobody waits for it.
   throwIfAborted(signal);

@@ -51,30 +51,40 @@ export { type Request, type RequestField, type ResolvedRequest, requestFields } 
 /** How to open a model. */
 export interface LoadOptions {
   /**
-   * URL of a model folder, the one that holds `zoetrope.json`; relative to the page. Where {@link models} has stored the same model
-   * it is read from there, and without network too. Nothing is stored by loading. `stored:<id>` opens a stored model by its id, the only
-   * address of an imported one.
+   * URL of a model folder, the one that holds `zoetrope.json`; relative to the page. Where {@link models} has stored
+   * the same model it is read from there, and without network too. Nothing is stored by loading. `stored:<id>` opens a
+   * stored model by its id, the only address of an imported one.
    */
   model: string;
   /**
-   * URL of the folder that holds the optional parts (`rife/`, `film/`, `frames-check/`). A part that is not there is looked for in this
-   * browser's storage. Default: the folder that the model's lies in; for `stored:` models, `models/` beside the page.
+   * URL of the folder that holds the optional parts (`rife/`, `film/`, `frames-check/`). A part that is not there is
+   * looked for in this browser's storage. Default: the folder that the model's lies in; for `stored:` models, `models/`
+   * beside the page.
    */
   parts?: string;
   /**
-   * Bytes that a job may hold on the GPU, above 0; Infinity for no bound. Where the whole model does not fit, networks take turns or
-   * are streamed block by block, and further measures are taken; a request that does not fit even so is refused with
-   * `out-of-memory`, before anything is downloaded for it. Default: 8 GB, or 70 % of the machine's memory where the browser tells that
-   * it has less than 8 GiB, since WebGPU does not tell what the GPU has.
+   * Bytes that a job may hold on the GPU, above 0; Infinity for no bound. Where the whole model does not fit, networks
+   * take turns or are streamed block by block, and further measures are taken; a request that does not fit even so is
+   * refused with `out-of-memory`, before anything is downloaded for it. Default: 8 GB, or 70 % of the machine's memory
+   * where the browser tells that it has less than 8 GiB, since WebGPU does not tell what the GPU has.
    */
   memoryBudgetBytes?: number;
   /** Rewrites prompts where a request says `enable_prompt_expansion`. Default: none of yours. */
   expandPrompt?: ExpandPrompt;
-  /** A language model that rewrites prompts, `url` relative to the page; fetched only when a request asks for it. Default: none. */
+  /**
+   * A language model that rewrites prompts, `url` relative to the page; fetched only when a request asks for it.
+   * Default: none.
+   */
   languageModel?: LanguageModel;
-  /** Judges prompts behind the rules where a request says `enable_safety_checker`; `url` relative to the page. Default: none. */
+  /**
+   * Judges prompts behind the rules where a request says `enable_safety_checker`; `url` relative to the page. Default:
+   * none.
+   */
   textClassifier?: TextClassifier;
-  /** Which engines of prompt expansion are asked, in order. Default: yours, the browser's own model where it is there, {@link languageModel}, the rules. */
+  /**
+   * Which engines of prompt expansion are asked, in order. Default: yours, the browser's own model where it is there,
+   * {@link languageModel}, the rules.
+   */
   expansion?: readonly ExpansionEngineName[];
   /** The engine's worker. Default: the one that ships with the package. */
   worker?: Worker;
@@ -84,21 +94,24 @@ export interface LoadOptions {
 export interface Zoetrope {
   readonly model: ModelInfo;
   /**
-   * Makes a video. Jobs run one after the other. Rejects with {@link ZoetropeError} only. A lost GPU device is replaced and the
-   * job goes on; after a crash of the tab it is among {@link jobs}.
+   * Makes a video. Jobs run one after the other. Rejects with {@link ZoetropeError} only. A lost GPU device is replaced
+   * and the job goes on; after a crash of the tab it is among {@link jobs}.
    */
   generate(request: Request, options?: GenerateOptions): Promise<Generation>;
   /**
-   * What a request would take in GPU memory and time, and how it would be held, or why it is refused and what fits. Nothing is
-   * downloaded for it. The first call measures the device for about a second. Throws `bad-request` and `missing-component`.
+   * What a request would take in GPU memory and time, and how it would be held, or why it is refused and what fits.
+   * Nothing is downloaded for it. The first call measures the device for about a second. Throws `bad-request` and
+   * `missing-component`.
    */
   plan(request: Request): Promise<PlanReport>;
-  /** Videos that are not finished, of all tabs of this site: those that were interrupted, and those that wait in line. */
+  /**
+   * Videos that are not finished, of all tabs of this site: those that were interrupted, and those that wait in line.
+   */
   readonly jobs: Jobs;
   /**
-   * Measures what `acceleration: "regular"` goes by, for the `acceleration` of the model's `zoetrope.json`: runs the request's steps once
-   * with every one computed, and makes no video. {@link ZoetropeError} `bad-request` where a guidance scale is 1 or an expert has fewer
-   * than two steps.
+   * Measures what `acceleration: "regular"` goes by, for the `acceleration` of the model's `zoetrope.json`: runs the
+   * request's steps once with every one computed, and makes no video. {@link ZoetropeError} `bad-request` where a
+   * guidance scale is 1 or an expert has fewer than two steps.
    */
   calibrate(request: Request, options?: CalibrateOptions): Promise<Acceleration>;
   /** GPU buffers in bytes, now and at their highest. */
@@ -113,7 +126,8 @@ carryErrors();
 
 /**
  * Opens a model folder in a new worker. Throws `unsupported-device` without WebGPU, `unsupported-codec` without a video
- * encoder, `unreadable-source`, `corrupt-data` or `bad-checkpoint` when the folder is not usable, `out-of-memory` where no request fits.
+ * encoder, `unreadable-source`, `corrupt-data` or `bad-checkpoint` when the folder is not usable, `out-of-memory` where
+ * no request fits.
  */
 export async function load({
   model,
@@ -167,9 +181,10 @@ function partsUrl(model: string, parts: string | undefined): string {
 }
 
 /**
- * Answers fal's queue API under `api/fal/proxy` of this site by the given engine, so that the unmodified `@fal-ai/client` runs on it:
- * `fal.config({ proxyUrl })`. Needs `service.js` of this package beside the page. Throws `unsupported-device` without service
- * workers, `unreadable-source` without `service.js`, `bad-request` where it lies elsewhere than beside the page or above it.
+ * Answers fal's queue API under `api/fal/proxy` of this site by the given engine, so that the unmodified
+ * `@fal-ai/client` runs on it: `fal.config({ proxyUrl })`. Needs `service.js` of this package beside the page. Throws
+ * `unsupported-device` without service workers, `unreadable-source` without `service.js`, `bad-request` where it lies
+ * elsewhere than beside the page or above it.
  */
 export async function serveFal(zoetrope: Zoetrope, options: ServeFalOptions = {}): Promise<FalProxy> {
   const host = await import('../workers/service-host'); // fetched by those who use it only

@@ -63,8 +63,8 @@ export function tensorBytes({ dtype, shape }: TensorEntry): number {
 export interface ByteSource {
   readonly sizeBytes: number;
   /**
-   * Nobody but this project's store changes the bytes, and the store not while they are in use: what was verified once stays
-   * verified. Default false, as on any server.
+   * Nobody but this project's store changes the bytes, and the store not while they are in use: what was verified once
+   * stays verified. Default false, as on any server.
    */
   readonly stable?: boolean;
   /**
@@ -72,7 +72,10 @@ export interface ByteSource {
    * for.
    */
   read(begin: number, end: number): Promise<Uint8Array>;
-  /** Fills the buffer from byte `begin` on, without making another one; throws as {@link read}. Absent where that saves nothing. */
+  /**
+   * Fills the buffer from byte `begin` on, without making another one; throws as {@link read}. Absent where that saves
+   * nothing.
+   */
   readInto?(begin: number, buffer: Uint8Array): Promise<void>;
 }
 
@@ -89,8 +92,8 @@ export interface TensorSource {
   readonly entries: ReadonlyMap<string, TensorEntry>;
   read(name: string): Promise<Uint8Array>;
   /**
-   * Hands bytes `begin` to `end` (exclusive) of a tensor on in order, without ever holding a tensor. Absent where the whole is held
-   * anyway.
+   * Hands bytes `begin` to `end` (exclusive) of a tensor on in order, without ever holding a tensor. Absent where the
+   * whole is held anyway.
    */
   scan?(name: string, begin: number, end: number, sink: TensorSink): Promise<void>;
 }
@@ -111,8 +114,8 @@ export interface RangedTensorSource extends TensorSource {
 /** A file that is being written. Throws `unreadable-source` when the disk refuses. */
 export interface FileSink {
   /**
-   * Writes at a position, in any order, and over what is there when an import continues. The bytes may be reused after it
-   * resolves.
+   * Writes at a position, in any order, and over what is there when an import continues. The bytes may be reused after
+   * it resolves.
    */
   write(position: number, bytes: Uint8Array): Promise<void>;
   /** Ends the file; nothing is promised to be readable before. */
@@ -208,13 +211,15 @@ export interface PreviewMatrix {
 }
 
 /**
- * How the residual of an expert, what its blocks add to the patch embedding, changes in magnitude along the steps of a measured run:
- * the mean over tokens of ‖R_t‖ / ‖R_t−1‖. The lists have one length, 2 or more.
+ * How the residual of an expert, what its blocks add to the patch embedding, changes in magnitude along the steps of a
+ * measured run: the mean over tokens of ‖R_t‖ / ‖R_t−1‖. The lists have one length, 2 or more.
  */
 export interface MagnitudeRatios {
   /** Noise levels of the steps, falling, 0 to 1. */
   sigmas: number[];
-  /** Of the branch with the prompt, at each level against the level before; the first, which has none before it, is 1. */
+  /**
+   * Of the branch with the prompt, at each level against the level before; the first, which has none before it, is 1.
+   */
   conditional: number[];
   /** Of the branch with the negative prompt. */
   unconditional: number[];
@@ -271,7 +276,10 @@ export function manifestText(manifest: Manifest): string {
   return `{\n${lines.join(',\n')}\n}\n`;
 }
 
-/** Name of part `index` of a matrix that was split by rows to fit a device's bindings. Scales and zero points add their suffix. */
+/**
+ * Name of part `index` of a matrix that was split by rows to fit a device's bindings. Scales and zero points add their
+ * suffix.
+ */
 export function partName(matrix: string, index: number): string {
   return `${matrix}[${index}]`;
 }
@@ -313,14 +321,17 @@ export function componentShapes(manifest: Pick<Manifest, 'dit' | 'umt5' | 'vae'>
   return new Map();
 }
 
-/** Tensors of a layer of the transformer, of the text encoder, and of a residual block of the VAE (without a shortcut). */
+/**
+ * Tensors of a layer of the transformer, of the text encoder, and of a residual block of the VAE (without a shortcut).
+ */
 const DIT_LAYER_TENSORS = 27;
 const UMT5_LAYER_TENSORS = 10;
 const VAE_BLOCK_TENSORS = 6;
 
 /**
- * Refuses a configuration of more layers than so many tensors can be, before {@link componentShapes} makes a list of them: a
- * configuration of a hundred bytes must not ask for more than the file beside it holds. Throws `bad-checkpoint`.
+ * Refuses a configuration of more layers than so many tensors can be, before {@link componentShapes} makes a list of
+ * them: a configuration of a hundred bytes must not ask for more than the file beside it holds. Throws
+ * `bad-checkpoint`.
  */
 export function checkLayers(
   { dit, umt5, vae }: Pick<Manifest, 'dit' | 'umt5' | 'vae'>,

@@ -21,8 +21,8 @@ import { loadVae } from './vae/decoder';
 export type OptionalParts = Partial<Record<PartName, VerifiedPart>>;
 
 /**
- * A model folder on a device. Every part is loaded when a job first needs it; whether it stays, makes room for the next one
- * or passes block by block is what {@link Model.arrange} was told last.
+ * A model folder on a device. Every part is loaded when a job first needs it; whether it stays, makes room for the next
+ * one or passes block by block is what {@link Model.arrange} was told last.
  * @param beside the optional parts that were found beside the model.
  */
 export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: OptionalParts = {}): Model & Disposable {
@@ -41,7 +41,9 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
   let streaming: { stage: Stage; stream: BlockStream; next?: Stage } | undefined;
   let arrangement: Arrangement = { residency: 'all', slots: 0, textSlots: null };
 
-  /** Frees the other networks unless all may stay. They are asked for one after the other, so none of them is in use. */
+  /**
+   * Frees the other networks unless all may stay. They are asked for one after the other, so none of them is in use.
+   */
   const makeRoom = (...wanted: (ComponentName | PartName)[]) => {
     if (arrangement.residency === 'all') return;
     for (const name of WEIGHTS) if (!wanted.includes(name)) parts.release(name);
@@ -176,7 +178,10 @@ export function residentModel(gpu: Gpu, verified: VerifiedModel, beside: Optiona
 /** Components and parts that take GPU memory. */
 const WEIGHTS: readonly (ComponentName | PartName)[] = ['text_encoder', 'high', 'low', 'vae', 'film', 'rife'];
 
-/** What reads on after its job, as a stream does: that must not be able to cancel what the next job reads, so it has no signal. */
+/**
+ * What reads on after its job, as a stream does: that must not be able to cancel what the next job reads, so it has no
+ * signal.
+ */
 const LASTING_OPTIONS: OpenModelOptions = {};
 
 function openOptions({ signal, onProgress }: LoadOptions): OpenModelOptions {

@@ -5,8 +5,8 @@ import type { ManifestFile } from './manifest';
 export type PartName = 'film' | 'rife';
 
 /**
- * Contents of a part's `zoetrope.json`. A part is found at `../<part>/` of a model folder, so that models of one server share it;
- * `part` tells its manifest from a model's.
+ * Contents of a part's `zoetrope.json`. A part is found at `../<part>/` of a model folder, so that models of one server
+ * share it; `part` tells its manifest from a model's.
  */
 export interface PartManifest {
   /** Version of this file's layout. */

@@ -28,7 +28,9 @@ import { type EncodedVideo, encodeMp4, MP4_CONTENT_TYPE, saveMp4 } from './video
 import { encoderCandidates } from './video/levels';
 import type { ByteSink } from './video/mp4';
 
-/** A model whose parts come when they are asked for. Whether they stay is the residency's business, not the pipeline's. */
+/**
+ * A model whose parts come when they are asked for. Whether they stay is the residency's business, not the pipeline's.
+ */
 export interface Model {
   readonly manifest: Manifest;
   /** The interpolators that are there; a plan counts their bytes. */
@@ -39,8 +41,9 @@ export interface Model {
   textEncoder(load: LoadOptions): Promise<{ weights: BlockWeights; source: TensorSource }>;
   expert(stage: Expert, load: LoadOptions): Promise<BlockWeights>;
   /**
-   * Says that an expert will be asked for, so that as much of it is read meanwhile as its residency has room for: all of it where
-   * all weights stay, the first blocks in the slots of the present one where that streams, nothing where experts change places.
+   * Says that an expert will be asked for, so that as much of it is read meanwhile as its residency has room for: all
+   * of it where all weights stay, the first blocks in the slots of the present one where that streams, nothing where
+   * experts change places.
    * @param stepsBefore steps that the present expert has left.
    */
   prefetchExpert(stage: Expert, stepsBefore: number, load: LoadOptions): void;
@@ -234,7 +237,9 @@ function planFor(request: ResolvedRequest, { gpu, model, budgetBytes, pace }: Ho
   return planVideo(request, model.manifest, deviceBudget(gpu, budgetBytes, pace), model.networks);
 }
 
-/** The plan of a run that goes on: one that had no room for residuals kept steps behind which another would reuse them. */
+/**
+ * The plan of a run that goes on: one that had no room for residuals kept steps behind which another would reuse them.
+ */
 function planBehind({ stepsDone }: SamplerState, request: ResolvedRequest, plan: Plan, host: Host): Plan {
   if (resumableAfter(plan.evaluations.steps, stepsDone - 1)) return plan;
   const whole = planFor({ ...request, acceleration: 'none' }, host);
@@ -252,8 +257,8 @@ async function decide(request: Request, host: Host, report: Report): Promise<Dec
 }
 
 /**
- * The prompt to use, before any work on the GPU: refused if the safety checker is asked for and objects, then expanded if that is asked
- * for. Throws `content-policy-violation`, `aborted`.
+ * The prompt to use, before any work on the GPU: refused if the safety checker is asked for and objects, then expanded
+ * if that is asked for. Throws `content-policy-violation`, `aborted`.
  */
 async function preparePrompt(request: ResolvedRequest, host: Host, report: Report): Promise<string> {
   const { prompt, enable_safety_checker, enable_prompt_expansion } = request;

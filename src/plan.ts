@@ -67,8 +67,9 @@ export interface Plan {
 }
 
 /**
- * Plans a request for a model on a device. Throws `out-of-memory` when it fits neither the limits nor the budget, with the nearest
- * request that does in `detail` ({@link Refusal}), and `bad-checkpoint` for a model whose sizes do not fit each other.
+ * Plans a request for a model on a device. Throws `out-of-memory` when it fits neither the limits nor the budget, with
+ * the nearest request that does in `detail` ({@link Refusal}), and `bad-checkpoint` for a model whose sizes do not fit
+ * each other.
  */
 export function planVideo(
   request: ResolvedRequest,

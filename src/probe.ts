@@ -49,8 +49,9 @@ const CPU_SIZE: ProbeSize = {
 };
 
 /**
- * Measures a device for about a second: matrix products of 4-bit weights as the transformer's graphs do them, attention, the
- * decoder's convolution, and writing weights. Shaders are compiled on top, which the first job then need not do. Leaves nothing behind. Throws `device-lost` and what a broken device throws.
+ * Measures a device for about a second: matrix products of 4-bit weights as the transformer's graphs do them,
+ * attention, the decoder's convolution, and writing weights. Shaders are compiled on top, which the first job then need
+ * not do. Leaves nothing behind. Throws `device-lost` and what a broken device throws.
  * @param now milliseconds, any origin.
  */
 export async function measurePace(gpu: Gpu, ort: Ort, now: () => number): Promise<Pace> {
@@ -81,7 +82,9 @@ interface Repeated {
 
 type Unit = (gpu: Gpu, ort: Ort, size: ProbeSize, scope: Scope) => Promise<Repeated>;
 
-/** Work done in a second: ever more repetitions in the queue, until they take long enough to be told from the way there. */
+/**
+ * Work done in a second: ever more repetitions in the queue, until they take long enough to be told from the way there.
+ */
 async function measure(once: () => Promise<void>, amount: number, gpu: Gpu, now: () => number): Promise<number> {
   const { queue } = gpu.device;
   await once(); // compiles

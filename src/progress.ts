@@ -2,8 +2,8 @@ import type { Work } from './plan';
 import type { Progress, Stage, StageTimings } from './protocol';
 
 /**
- * Turns "this much of that stage is done" into a share of the whole job and an estimate of the rest. The rest is predicted
- * from the pace of the stage that is running, since loading, compiling and computing go at different rates.
+ * Turns "this much of that stage is done" into a share of the whole job and an estimate of the rest. The rest is
+ * predicted from the pace of the stage that is running, since loading, compiling and computing go at different rates.
  */
 export class ProgressMeter {
   private readonly began: number;
@@ -38,8 +38,8 @@ export class ProgressMeter {
     const elapsedMs = this.now() - this.began;
     const share = stage === 'diffusion' ? this.stepsShare(done, partial) : total > 0 ? Math.min(1, done / total) : 1;
     this.highest = Math.max(this.highest, (this.before[stage] + this.size[stage] * share) / this.total);
-    // Weights that come late, such as the second expert's, do not end the stage that waits for them. What is done when a stage
-    // is first heard of was done before, perhaps by a run that was interrupted, and says nothing of the pace.
+    // Weights that come late, such as the second expert's, do not end the stage that waits for them. What is done when
+    // a stage is first heard of was done before, perhaps by a run that was interrupted, and says nothing of the pace.
     if (stage !== this.current.stage && stage !== 'load') {
       this.current = { stage, fraction: this.highest, ms: elapsedMs };
     }

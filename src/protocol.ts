@@ -4,7 +4,9 @@ import type { AvailableParts, Request, ResolvedRequest } from './request';
 
 /** The one interface that crosses the worker boundary. */
 
-/** What a job is doing, in order. `load` fetches, verifies and uploads weights, and may come again at the expert switch. */
+/**
+ * What a job is doing, in order. `load` fetches, verifies and uploads weights, and may come again at the expert switch.
+ */
 export type Stage = 'load' | 'text' | 'diffusion' | 'decode';
 
 /** How far a job is. */
@@ -122,11 +124,17 @@ export interface Report {
   progress(progress: Progress): void;
   preview(preview: Preview): void;
   log(entry: LogEntry): void;
-  /** Asks an engine of the page's to expand a prompt; undefined when it cannot be had. Only for {@link JobOptions.pageExpanders}. */
+  /**
+   * Asks an engine of the page's to expand a prompt; undefined when it cannot be had. Only for
+   * {@link JobOptions.pageExpanders}.
+   */
   expand?(engine: string, prompt: string, language: 'en' | 'zh', instructions: string): Promise<string | undefined>;
 }
 
-/** A text classifier for `enable_safety_checker`: `tokenizer.json` (WordPiece) and `model.onnx` at a URL, and what its labels mean. */
+/**
+ * A text classifier for `enable_safety_checker`: `tokenizer.json` (WordPiece) and `model.onnx` at a URL, and what its
+ * labels mean.
+ */
 export interface TextClassifier {
   /** Folder of the two files. */
   url: string;
@@ -143,8 +151,8 @@ export interface TextClassifier {
 }
 
 /**
- * A causal language model for `enable_prompt_expansion`, exported to ONNX as transformers.js reads it: `config.json`, `tokenizer.json`,
- * `tokenizer_config.json` with a chat template, and `onnx/model_<dtype>.onnx` below a URL.
+ * A causal language model for `enable_prompt_expansion`, exported to ONNX as transformers.js reads it: `config.json`,
+ * `tokenizer.json`, `tokenizer_config.json` with a chat template, and `onnx/model_<dtype>.onnx` below a URL.
  */
 export interface LanguageModel {
   /** Folder of the files. */
@@ -199,7 +207,10 @@ export interface PlannedSize {
   fits: boolean;
   /** Most bytes of GPU memory that a job holds; null where it does not fit. */
   peakBytes: number | null;
-  /** Estimated seconds, weights that are there and loading aside; null where nobody has measured the device, or it does not fit. */
+  /**
+   * Estimated seconds, weights that are there and loading aside; null where nobody has measured the device, or it does
+   * not fit.
+   */
   seconds: number | null;
 }
 
@@ -213,7 +224,10 @@ export interface PlannedStage {
   seconds: number | null;
 }
 
-/** What a request would take on this device, decided before anything is downloaded. Fields that say how are absent where it is refused. */
+/**
+ * What a request would take on this device, decided before anything is downloaded. Fields that say how are absent where
+ * it is refused.
+ */
 export interface PlanReport extends PlannedSize {
   /** What a job may hold; null for no bound. */
   budgetBytes: number | null;
@@ -244,7 +258,10 @@ export interface PlanReport extends PlannedSize {
   buffers?: { name: string; count: number; bytes: number; largestBytes: number; from: string; to: string }[];
   /** The same request at lower resolutions, where those are other pixels. */
   lower: PlannedSize[];
-  /** Why it is refused, the least budget that would do (null: none would), and the nearest request that fits (null: none does). */
+  /**
+   * Why it is refused, the least budget that would do (null: none would), and the nearest request that fits (null: none
+   * does).
+   */
   refused?: {
     message: string;
     needsBytes: number | null;
@@ -257,18 +274,22 @@ export interface Engine {
   /**
    * Opens a model and checks device and encoder; weights are loaded by the first job.
    * @param modelUrl of its folder, or `stored:<id>`.
-   * @param memoryBudgetBytes what a job may hold on the GPU; Infinity for no bound, null for an estimate. Throws `out-of-memory`
-   *   where no request of the model fits.
+   * @param memoryBudgetBytes what a job may hold on the GPU; Infinity for no bound, null for an estimate. Throws
+   * `out-of-memory`   where no request of the model fits.
    * @param partsUrl of the folder that holds the optional parts' folders.
    */
   open(modelUrl: string, memoryBudgetBytes: number | null, partsUrl: string): Promise<ModelInfo>;
   /** What a request would take, before anything is downloaded for it. */
   plan(request: Request): Promise<PlanReport>;
-  /** Makes a video. One job runs at a time; later ones wait. What it takes to go on after a crash is kept until it ends. */
+  /**
+   * Makes a video. One job runs at a time; later ones wait. What it takes to go on after a crash is kept until it ends.
+   */
   generate(request: Request, options: JobOptions, report: Report): Promise<GeneratedVideo>;
   /** Runs the kept job that `options.id` names, from the last step that was kept. */
   resume(options: JobOptions, report: Report): Promise<GeneratedVideo>;
-  /** Measures what `acceleration` goes by: a run of the request's steps without a video. Takes its turn among the jobs. */
+  /**
+   * Measures what `acceleration` goes by: a run of the request's steps without a video. Takes its turn among the jobs.
+   */
   calibrate(request: Request, options: JobOptions, report: Report): Promise<Acceleration>;
   /** Ends a job with `aborted`: at once if it waits, after the dispatch in flight if it runs. */
   cancel(id: string): void;
@@ -291,7 +312,10 @@ export interface StoredModel {
   sizeBytes: number;
   /** Bytes of the pieces that are there, each verified when it came. */
   storedBytes: number;
-  /** `partial`: a download was paused, or a verification found bad pieces. `damaged`: the manifest itself is gone or changed. */
+  /**
+   * `partial`: a download was paused, or a verification found bad pieces. `damaged`: the manifest itself is gone or
+   * changed.
+   */
   state: 'complete' | 'partial' | 'damaged';
   /** Being downloaded, verified or repaired, here or in another tab. */
   busy: boolean;
@@ -302,7 +326,9 @@ export interface StoredJob {
   id: string;
   /** `running`: in whatever tab. `interrupted`: it has begun, and the tab, the browser or the GPU went away. */
   state: 'waiting' | 'running' | 'interrupted';
-  /** Every field as it is used once the job has begun, with the seed that was drawn; before that, as it was asked for. */
+  /**
+   * Every field as it is used once the job has begun, with the seed that was drawn; before that, as it was asked for.
+   */
   request: Request;
   /** Milliseconds since 1970. */
   createdMs: number;
@@ -357,7 +383,10 @@ export interface Verification {
 export interface ModelStore {
   list(): Promise<StoredModel[]>;
   storage(): Promise<StorageUse>;
-  /** Downloads a model folder, or continues to. Gives the {@link StoredModel.id}. `job` identifies the work for {@link stop}. */
+  /**
+   * Downloads a model folder, or continues to. Gives the {@link StoredModel.id}. `job` identifies the work for
+   * {@link stop}.
+   */
   download(url: string, job: string, report: (progress: StoreProgress) => void): Promise<string>;
   verify(id: string, job: string, report: (progress: StoreProgress) => void): Promise<Verification>;
   /** Verifies, and fetches what is broken or missing from where the model came from. */

@@ -38,8 +38,8 @@ export type Decision =
 export const FIRST_ATTEMPT: History = { losses: 0, replanned: false };
 
 /**
- * Goes on after a lost device, up to {@link MAX_LOSSES} times without a step between them, and once with a smaller budget
- * after a device has run out of memory.
+ * Goes on after a lost device, up to {@link MAX_LOSSES} times without a step between them, and once with a smaller
+ * budget after a device has run out of memory.
  * @param budgetBytes of the attempt that failed.
  */
 export function afterFailure({ losses, replanned }: History, failure: Failure, budgetBytes: number): Decision {
@@ -57,8 +57,9 @@ export function afterFailure({ losses, replanned }: History, failure: Failure, b
 }
 
 /**
- * Whether a job that has failed stays, to be continued. One that the person has cancelled, or that nobody can make, does not; of the
- * others, those that have something to lose do (a part that is missing now may be there again), and those that the GPU let down.
+ * Whether a job that has failed stays, to be continued. One that the person has cancelled, or that nobody can make,
+ * does not; of the others, those that have something to lose do (a part that is missing now may be there again), and
+ * those that the GPU let down.
  */
 export function staysAfter({ code }: ZoetropeError, stepsKept: number): boolean {
   const over = ['aborted', 'bad-request', 'content-policy-violation'];
@@ -77,7 +78,10 @@ export interface RecoveryHost {
   release(): Promise<void>;
 }
 
-/** Tries until an attempt gives something, or {@link afterFailure} gives up. @param attempt with the bytes it may hold. */
+/**
+ * Tries until an attempt gives something, or {@link afterFailure} gives up.
+ * @param attempt with the bytes it may hold.
+ */
 export async function recovering<T>(
   attempt: (budgetBytes: number, seen: Seen, losses: number) => Promise<T>,
   { budgetBytes: given, log, release }: RecoveryHost,
@@ -108,7 +112,10 @@ export async function recovering<T>(
   }
 }
 
-/** A report whose share never falls and whose clock runs on, however often a job is tried. @param now milliseconds, any origin. */
+/**
+ * A report whose share never falls and whose clock runs on, however often a job is tried.
+ * @param now milliseconds, any origin.
+ */
 export function steadyReport(report: Report, now: () => number): Report {
   const began = now();
   let fraction = 0;

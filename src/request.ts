@@ -1,6 +1,6 @@
 /**
- * The request of fal's endpoint, checked: refusals in the shape of fal's 422. The schema follows from the fields' table.
- * `zod/mini` adds 8 KB gzip to whoever checks (27 KB for `zod`).
+ * The request of fal's endpoint, checked: refusals in the shape of fal's 422. The schema follows from the fields'
+ * table. `zod/mini` adds 8 KB gzip to whoever checks (27 KB for `zod`).
  */
 import * as z from 'zod/mini';
 import { type ErrorDetail, ZoetropeError } from './errors';

@@ -82,8 +82,8 @@ export function videoShape(request: ShapeRequest, sizes: Sizes): VideoShape {
 }
 
 /**
- * Refuses a decoder of other strides than those that a {@link VideoShape} counts with: its pictures, or their number, would be others
- * than those that were planned for. Throws `bad-checkpoint`.
+ * Refuses a decoder of other strides than those that a {@link VideoShape} counts with: its pictures, or their number,
+ * would be others than those that were planned for. Throws `bad-checkpoint`.
  */
 export function checkStrides({ dimMult, temporalUpsample }: Pick<VaeConfig, 'dimMult' | 'temporalUpsample'>): void {
   const pixels = 2 ** (dimMult.length - 1);

@@ -32,8 +32,8 @@ export async function inTurn<T>(signal: AbortSignal, job: () => Promise<T>): Pro
 }
 
 /**
- * Runs a job when its turn has come, under the id that cancels it. Throws `job-in-use` while one of that id runs or waits: two could
- * not be told apart when one of them is cancelled.
+ * Runs a job when its turn has come, under the id that cancels it. Throws `job-in-use` while one of that id runs or
+ * waits: two could not be told apart when one of them is cancelled.
  */
 export async function inLine<T>(id: string, job: (signal: AbortSignal) => Promise<T>): Promise<T> {
   if (jobs.has(id)) {

@@ -24,9 +24,10 @@ export interface FalProxy {
 }
 
 /**
- * Answers fal's queue API for this endpoint under `api/fal/proxy` of this site, by the given engine, as long as this page is open.
- * Requests to other endpoints are refused; nothing is sent on. Throws `unsupported-device` where there are no service workers,
- * `unreadable-source` without the loader, and `bad-request` where the loader lies in a folder that this page is not below.
+ * Answers fal's queue API for this endpoint under `api/fal/proxy` of this site, by the given engine, as long as this
+ * page is open. Requests to other endpoints are refused; nothing is sent on. Throws `unsupported-device` where there
+ * are no service workers, `unreadable-source` without the loader, and `bad-request` where the loader lies in a folder
+ * that this page is not below.
  */
 export async function serveFal(generator: Generator, options: ServeFalOptions = {}): Promise<FalProxy> {
   const container: ServiceWorkerContainer | undefined = navigator.serviceWorker;
@@ -73,8 +74,8 @@ export async function serveFal(generator: Generator, options: ServeFalOptions = 
 }
 
 /**
- * Resolves when the service worker sees this page's requests; the first visit is not under its control from the start, and neither is a
- * page that was reloaded past all caches, which has to ask for it.
+ * Resolves when the service worker sees this page's requests; the first visit is not under its control from the start,
+ * and neither is a page that was reloaded past all caches, which has to ask for it.
  */
 async function controlled(container: ServiceWorkerContainer): Promise<void> {
   const { active } = await container.ready;

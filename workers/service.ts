@@ -10,8 +10,9 @@ import {
 import type { RestRequest } from '../src/fal/rest';
 
 /**
- * The service worker that answers fal's queue API under a path of this site, so that the official client runs against the engine
- * in a page. It holds no state, since browsers end it whenever they like: every request is handed to the page that has the engine.
+ * The service worker that answers fal's queue API under a path of this site, so that the official client runs against
+ * the engine in a page. It holds no state, since browsers end it whenever they like: every request is handed to the
+ * page that has the engine.
  */
 
 /** How long pages have to accept a request, in milliseconds. They answer within a task of theirs, 50 ms at most. */

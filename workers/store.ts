@@ -4,7 +4,10 @@ import { carryErrors } from '../src/protocol/errors';
 import { importer, serveSlices, THREAD } from './import';
 import { store } from './models';
 
-/** The store's worker: models are downloaded, verified and imported here. Under another name it is a thread of an import. */
+/**
+ * The store's worker: models are downloaded, verified and imported here. Under another name it is a thread of an
+ * import.
+ */
 
 carryErrors();
 if (self.name === THREAD) serveSlices();

@@ -87,7 +87,9 @@ export function adviceFor(error: unknown): Advice {
   return { title, message, code, steps, detail };
 }
 
-/** The field that a problem is about: `num_frames` of `['body', 'num_frames']`; undefined for the request as a whole. */
+/**
+ * The field that a problem is about: `num_frames` of `['body', 'num_frames']`; undefined for the request as a whole.
+ */
 export function fieldOf({ loc }: ErrorDetail): string | undefined {
   const [, name] = loc;
   return typeof name === 'string' ? name : undefined;

@@ -10,7 +10,10 @@ export interface Control {
   write(value: FieldValue): void;
   /** Shows what is wrong with the value, or nothing. */
   showProblem(problem: string | undefined): void;
-  /** Turns off the values that cannot be had, and says why in `note`. A value that is chosen stays, to be changed by the person. */
+  /**
+   * Turns off the values that cannot be had, and says why in `note`. A value that is chosen stays, to be changed by the
+   * person.
+   */
   turnOff(values: readonly FieldValue[], note: string): void;
   /** Second line of the options of an enum, e.g. the pixels that each stands for. */
   caption(captions: ReadonlyMap<string, string>): void;
@@ -30,7 +33,8 @@ type Input = Pick<Control, 'read' | 'write' | 'focus'> &
 /**
  * Makes the control of a field.
  *
- * @param brief keeps the description for screen readers and the label's tooltip, where space is short and names suffice.
+ * @param brief keeps the description for screen readers and the label's tooltip, where space is short and names
+ * suffice.
  * @param onChange is called after every change by the person.
  */
 export function createControl(field: RequestField, brief: boolean, onChange: () => void): Control {
@@ -132,7 +136,9 @@ function numberInput(field: RequestField, id: string, changed: () => void): Inpu
   };
 }
 
-/** A number with a slider beside it. The slider is for fingers and mice; keyboards and screen readers use the number. */
+/**
+ * A number with a slider beside it. The slider is for fingers and mice; keyboards and screen readers use the number.
+ */
 function rangeInput(field: RequestField, id: string, changed: () => void): Input {
   const step = field.kind === 'integer' ? 1 : 0.1;
   const slider = element('input', {
@@ -186,7 +192,9 @@ function switchInput(id: string, changed: () => void): Input {
   };
 }
 
-/** Radio buttons in a row. The interpolator has one more for "left out", which is what its absence from a request means. */
+/**
+ * Radio buttons in a row. The interpolator has one more for "left out", which is what its absence from a request means.
+ */
 function choiceInput(field: RequestField, id: string, changed: () => void): Input {
   const options = field.name === 'interpolator_model' ? ['', ...field.options!] : field.options!;
   const captions = new Map<string, HTMLElement>();

@@ -4,7 +4,9 @@
  * units of the width that is passed in.
  */
 
-/** Half of the angle that is in view. At 90° the outer pictures would be slivers; at 64° they keep 0.44 of their width. */
+/**
+ * Half of the angle that is in view. At 90° the outer pictures would be slivers; at 64° they keep 0.44 of their width.
+ */
 const HALF_VIEW = (64 / 180) * Math.PI;
 
 /** Where an angle lands: 0 in the middle of `width`, ±{@link HALF_VIEW} at its edges. */

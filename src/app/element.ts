@@ -19,12 +19,16 @@ export function element<Tag extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
-/** Writes `text` only when it differs, so that a live region does not speak twice and layout is not asked for nothing. */
+/**
+ * Writes `text` only when it differs, so that a live region does not speak twice and layout is not asked for nothing.
+ */
 export function setText(target: Element, text: string): void {
   if (target.textContent !== text) target.textContent = text;
 }
 
-/** Whether a click is the second of a double one, which means the first and says nothing new. Keys give no such clicks. */
+/**
+ * Whether a click is the second of a double one, which means the first and says nothing new. Keys give no such clicks.
+ */
 export function isDouble(event: Event): boolean {
   return (event as UIEvent).detail > 1;
 }

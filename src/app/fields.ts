@@ -66,7 +66,10 @@ export function labelOf(name: keyof Request): string {
   return PLACES[name].label;
 }
 
-/** Fields that a request may leave out to mean something that no value says: a drawn seed, the interpolator that is there. */
+/**
+ * Fields that a request may leave out to mean something that no value says: a drawn seed, the interpolator that is
+ * there.
+ */
 const LEFT_OUT_BY_DEFAULT: readonly (keyof Request)[] = ['seed', 'interpolator_model'];
 
 /** Range and default in words, `17 to 121, default 81`; empty where there is nothing to say. */
@@ -90,7 +93,9 @@ export function parseText(kind: RequestField['kind'], text: string): FieldValue 
   return kind === 'enum' ? trimmed : Number(trimmed);
 }
 
-/** The request that the form holds: its values without those that are left out. What it is worth, the library decides. */
+/**
+ * The request that the form holds: its values without those that are left out. What it is worth, the library decides.
+ */
 export function requestOf(values: FormValues): Request {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Request;
 }

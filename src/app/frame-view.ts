@@ -9,9 +9,9 @@ export interface FrameView {
 }
 
 /**
- * Controls for the video that `video` has as its source. Without the added frames, each generated one is held on `held`, which lies
- * over the video, until the next comes; the player's own controls are away for that time. Undefined where the browser does not
- * tell which frame is on.
+ * Controls for the video that `video` has as its source. Without the added frames, each generated one is held on
+ * `held`, which lies over the video, until the next comes; the player's own controls are away for that time. Undefined
+ * where the browser does not tell which frame is on.
  */
 export function createFrameView(video: HTMLVideoElement, held: HTMLCanvasElement, clip: Clip): FrameView | undefined {
   if (!('requestVideoFrameCallback' in video)) return undefined;

@@ -1,7 +1,10 @@
 import type { ImportInput } from '../index';
 import { element } from './element';
 
-/** How a person points at files and folders: with handles, which outlive the page, where the browser has them, else with an input. */
+/**
+ * How a person points at files and folders: with handles, which outlive the page, where the browser has them, else with
+ * an input.
+ */
 
 type Picked = File | FileSystemFileHandle | FileSystemDirectoryHandle;
 

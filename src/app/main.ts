@@ -6,9 +6,9 @@ import { startPage } from './page';
 
 declare global {
   /**
-   * The library, for scripts that drive this page: `await zoetrope.load({ model: '/models/demo/' })`. With `?idle` in the
-   * address the page opens no model of its own, so that the script's is the only one on the GPU. `?model=<url>` names the
-   * folder that the page opens; default `models/demo/` beside the page.
+   * The library, for scripts that drive this page: `await zoetrope.load({ model: '/models/demo/' })`. With `?idle` in
+   * the address the page opens no model of its own, so that the script's is the only one on the GPU. `?model=<url>`
+   * names the folder that the page opens; default `models/demo/` beside the page.
    */
   var zoetrope: { load: typeof load; models: typeof models; serveFal: typeof serveFal };
 }

@@ -11,7 +11,10 @@ export interface ItemState {
   said: string;
 }
 
-/** An entry of the list of models. Its buttons stay the same elements as long as they mean the same, so that focus stays. */
+/**
+ * An entry of the list of models. Its buttons stay the same elements as long as they mean the same, so that focus
+ * stays.
+ */
 export interface ModelItem {
   readonly root: HTMLElement;
   show(state: ItemState): void;

@@ -12,7 +12,9 @@ export interface Outline {
   steps: number;
 }
 
-/** The outline of a request, where fields left out have the endpoint's default; undefined while a number is unusable. */
+/**
+ * The outline of a request, where fields left out have the endpoint's default; undefined while a number is unusable.
+ */
 export function outlineOf(request: Request, sizes: ModelInfo['sizes']): Outline | undefined {
   const defaults = Object.fromEntries(requestFields.map((field) => [field.name, field.default]));
   const full = { ...defaults, ...request } as Omit<ResolvedRequest, 'seed'>;

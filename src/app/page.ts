@@ -113,7 +113,10 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
     await make(request, (options) => start(request, options));
   }
 
-  /** Follows a job on the stage, and then the next one of the line. @param start begins it with the page's listeners. */
+  /**
+   * Follows a job on the stage, and then the next one of the line.
+   * @param start begins it with the page's listeners.
+   */
   async function make(
     request: Request | undefined,
     start: (options: ResumeOptions) => Promise<Generation | undefined>,
@@ -216,7 +219,9 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
     await showLine();
   }
 
-  /** Shows the unfinished videos but for those that run, here or in another tab. Where nothing is stored there are none. */
+  /**
+   * Shows the unfinished videos but for those that run, here or in another tab. Where nothing is stored there are none.
+   */
   async function showLine(): Promise<void> {
     if (!zoetrope) return;
     const all = await zoetrope.jobs.list().catch(() => []);
@@ -226,7 +231,9 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
     if (zoetrope) view.show(jobs, zoetrope.model.id, controller !== undefined, !lineRuns);
   }
 
-  /** Stops reading a stored model that is about to be deleted, unless a job needs it. Gives what opens the model again. */
+  /**
+   * Stops reading a stored model that is about to be deleted, unless a job needs it. Gives what opens the model again.
+   */
   function closeStored(id: string): () => void {
     if (zoetrope?.model.storedId !== id || controller) return () => undefined;
     zoetrope.close();
@@ -293,7 +300,9 @@ export function startPage(root: HTMLElement, { model, idle }: PageOptions): void
     status.dataset.state = state;
   }
 
-  /** The line about model, GPU and memory. A worker that has died has nothing to tell, and its error is shown elsewhere. */
+  /**
+   * The line about model, GPU and memory. A worker that has died has nothing to tell, and its error is shown elsewhere.
+   */
   async function showFacts(): Promise<void> {
     if (!zoetrope) return;
     const { name, license, gpu, f16, storedId } = zoetrope.model;

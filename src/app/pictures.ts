@@ -24,7 +24,10 @@ export function previewStrip({ width, height, frames }: Preview): Strip {
   return { pictures, width, height };
 }
 
-/** Height of the pictures that are taken from a finished video, enough for the strip on a display of two pixels per unit. */
+/**
+ * Height of the pictures that are taken from a finished video, enough for the strip on a display of two pixels per
+ * unit.
+ */
 const TAKEN_HEIGHT = 136;
 
 /** Empty pictures for `count` frames of a video, to be filled by {@link takePicture} as the video plays. */

@@ -26,7 +26,9 @@ export function stageText({ stage, done, total }: Progress): string {
   }
 }
 
-/** Time spent and time to come, `12 s so far, about 40 s left`, `sinceMs` milliseconds after the progress was reported. */
+/**
+ * Time spent and time to come, `12 s so far, about 40 s left`, `sinceMs` milliseconds after the progress was reported.
+ */
 export function clockText({ elapsedMs, remainingMs }: Progress, sinceMs: number): string {
   const spent = `${formatClock(elapsedMs + sinceMs)} so far`;
   if (remainingMs === null) return `${spent}, estimating the rest`;
@@ -44,7 +46,9 @@ export function spokenText(progress: Progress): string {
   return `${STAGES[progress.stage]}, ${Math.floor(progress.fraction * 100)} % done`;
 }
 
-/** Where the time of a finished job went: `7.3 s: model 0.5 s, prompt 0.2 s, …`; stages that took no time are left out. */
+/**
+ * Where the time of a finished job went: `7.3 s: model 0.5 s, prompt 0.2 s, …`; stages that took no time are left out.
+ */
 export function timingText({ loadMs, textMs, diffusionMs, decodeMs, totalMs }: StageTimings): string {
   const stages: [string, number][] = [
     ['model', loadMs],

@@ -2,8 +2,8 @@ import { messageOf, ZoetropeError } from '../errors';
 import type { ByteSource } from '../manifest';
 
 /**
- * A file that a person chose in a browser, or any other Blob; `path` names it in errors. Reading throws `unreadable-source`, e.g. when the
- * file was changed or removed since it was chosen.
+ * A file that a person chose in a browser, or any other Blob; `path` names it in errors. Reading throws
+ * `unreadable-source`, e.g. when the file was changed or removed since it was chosen.
  */
 export function blobSource(blob: Blob, path: string): ByteSource {
   return {

@@ -1,6 +1,8 @@
 import type { ByteSource } from '../manifest';
 
-/** Parts of bytes as one file, in their order. They are held as they are, not joined; a read copies what was asked for. */
+/**
+ * Parts of bytes as one file, in their order. They are held as they are, not joined; a read copies what was asked for.
+ */
 export function partsAsSource(parts: Iterable<Uint8Array>): ByteSource {
   const list: { begin: number; bytes: Uint8Array }[] = [];
   let sizeBytes = 0;

@@ -40,7 +40,10 @@ export interface WriteOptions {
   convert?: Convert | undefined;
   /** Slices under way at once; default 1. */
   ahead?: number | undefined;
-  /** Bytes after which the next note in the journal is due: what a killed import has to do again, with the matrix that was begun. Default 64 MiB. */
+  /**
+   * Bytes after which the next note in the journal is due: what a killed import has to do again, with the matrix that
+   * was begun. Default 64 MiB.
+   */
   noteBytes?: number | undefined;
   onProgress?: ((progress: ImportProgress) => void) | undefined;
   signal?: AbortSignal | undefined;
@@ -209,7 +212,8 @@ class ComponentWriter {
   ): Promise<void> {
     const { sizeBytes } = this.checkpoint.weights[component]!.entries.get(tensor.name)!;
     const total = tasks[tasks.length - 1]!.end;
-    // Scales lie beside the values, so a slice's share of the bytes may be no whole number; the last one makes it right.
+    // Scales lie beside the values, so a slice's share of the bytes may be no whole number; the last one makes it
+    // right.
     const until = (slice: number) => (slice === 0 ? 0 : Math.round((sizeBytes * tasks[slice - 1]!.end) / total));
     const report = (slice: number) => this.#report(component, until(slice + 1) - until(slice));
     if (tensor.storage === 'q8' || tensor.storage === 'q4') {
@@ -227,8 +231,8 @@ class ComponentWriter {
 }
 
 /**
- * Converts and writes every component, in order. Memory stays at a few slices and two pieces beside the scales of one matrix. With
- * a journal it begins behind what an earlier run of the same import left, after checking those bytes.
+ * Converts and writes every component, in order. Memory stays at a few slices and two pieces beside the scales of one
+ * matrix. With a journal it begins behind what an earlier run of the same import left, after checking those bytes.
  */
 export function writeComponents(checkpoint: Checkpoint, options: WriteOptions): Promise<Manifest['components']> {
   return new ComponentWriter(checkpoint, options).run();

@@ -57,8 +57,8 @@ function toF16(values: Float32Array, name: string): Uint8Array {
 }
 
 /**
- * Reads and converts one slice. Blocks that are ours already are moved without quantising them again, so that Q8_0 and Q4_0 keep
- * every value. Throws `bad-checkpoint` for values that no intact checkpoint holds.
+ * Reads and converts one slice. Blocks that are ours already are moved without quantising them again, so that Q8_0 and
+ * Q4_0 keep every value. Throws `bad-checkpoint` for values that no intact checkpoint holds.
  */
 export async function convertSlice(weights: Weights, task: SliceTask): Promise<ConvertedSlice> {
   const { name, storage, begin, end } = task;
@@ -74,8 +74,9 @@ export async function convertSlice(weights: Weights, task: SliceTask): Promise<C
 }
 
 /**
- * Results of the tasks in their order, with up to `ahead` of them under way at once. After a failure or an early end no task is
- * left running; only after an abort, which a source that says nothing more must not hold up, they end by themselves.
+ * Results of the tasks in their order, with up to `ahead` of them under way at once. After a failure or an early end no
+ * task is left running; only after an abort, which a source that says nothing more must not hold up, they end by
+ * themselves.
  */
 export async function* convertAhead(
   tasks: Iterable<SliceTask>,

@@ -9,8 +9,8 @@ export interface FileTensor {
   /** Bytes in the file, scales included. */
   sizeBytes: number;
   /**
-   * Elements `begin` to `end` (exclusive), row-major, as the format defines their values. Both must lie between rows for
-   * storage in blocks. Absent for what holds no floats.
+   * Elements `begin` to `end` (exclusive), row-major, as the format defines their values. Both must lie between rows
+   * for storage in blocks. Absent for what holds no floats.
    */
   readFloats?(begin: number, end: number): Promise<Float32Array>;
   /** The whole tensor's bytes, for what holds no floats. */

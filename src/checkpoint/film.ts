@@ -6,7 +6,9 @@ import { writePartManifest } from './part-manifest';
 import { type PartFileOptions, refuseOtherTypes, renamedTensors, writePartShard } from './part-shard';
 import { openSafetensors } from './safetensors';
 
-/** A tensor that FILM has and no other network that is imported, by its name in the PyTorch port and in ComfyUI's file. */
+/**
+ * A tensor that FILM has and no other network that is imported, by its name in the PyTorch port and in ComfyUI's file.
+ */
 const MARKERS = [
   'extract.extract_sublevels.convs.0.0.0.weight',
   'extract.extract_sublevels.convs.0.0.conv.weight',
@@ -20,7 +22,10 @@ export function isFilm(entries: Pick<ReadonlyMap<string, unknown>, 'has'>): bool
   return MARKERS.some((name) => entries.has(name));
 }
 
-/** The name in the PyTorch port: ComfyUI's file says `.conv.` where that has the convolution's place in its sequence, `.0.`. */
+/**
+ * The name in the PyTorch port: ComfyUI's file says `.conv.` where that has the convolution's place in its sequence,
+ * `.0.`.
+ */
 function portName(name: string): string {
   return name.replace(/\.conv\.(weight|bias)$/, '.0.$1');
 }
@@ -37,9 +42,9 @@ function planShard(source: RangedTensorSource, names: ReadonlyMap<string, string
 }
 
 /**
- * Turns a file of FILM into the folder of the part `film`: one safetensors shard with the PyTorch port's names and the file's own
- * values, and `zoetrope.json`. What is missing, of another shape or not FILM's is refused before anything is written. Throws
- * `bad-checkpoint`, `unreadable-source` or `aborted`.
+ * Turns a file of FILM into the folder of the part `film`: one safetensors shard with the PyTorch port's names and the
+ * file's own values, and `zoetrope.json`. What is missing, of another shape or not FILM's is refused before anything is
+ * written. Throws `bad-checkpoint`, `unreadable-source` or `aborted`.
  */
 export async function importFilm(options: PartFileOptions): Promise<PartManifest> {
   const { file, what, sink, license, signal } = options;

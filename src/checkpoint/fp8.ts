@@ -5,14 +5,16 @@ import type { FileTensor } from './file-tensor';
 import { parseObject } from './json';
 
 /**
- * Weights of one byte a value with a scale beside them: ComfyUI's fp8_scaled (`comfy/ops.py`: one scale a matrix), LightX2V's
- * fp8 and int8 (`tools/convert`: one a row), and plain fp8 casts without a scale.
+ * Weights of one byte a value with a scale beside them: ComfyUI's fp8_scaled (`comfy/ops.py`: one scale a matrix),
+ * LightX2V's fp8 and int8 (`tools/convert`: one a row), and plain fp8 casts without a scale.
  */
 
 /** Dtypes of one byte a value. */
 type ByteDtype = 'F8_E4M3' | 'F8_E5M2' | 'I8';
 
-/** Names under which the scale of `X.weight` is found: ComfyUI's older one, then that of later versions and of LightX2V. */
+/**
+ * Names under which the scale of `X.weight` is found: ComfyUI's older one, then that of later versions and of LightX2V.
+ */
 const SCALE_SUFFIXES = ['.scale_weight', '.weight_scale'] as const;
 /** Beside a weight, for other kernels than ours: scales of activations, and what a layer's bytes are. */
 const ACTIVATION_SUFFIXES = ['.scale_input', '.input_scale'] as const;
@@ -127,9 +129,9 @@ function scaledTensor(
 }
 
 /**
- * The tensors of a safetensors source by name, with one-byte weights joined to their scales, and without the markers and
- * activation scales that only other runtimes use. Throws `bad-checkpoint` for scales of a form that is not read, for I8
- * without a scale, and for fp8 without one in a file whose marker says that there is one.
+ * The tensors of a safetensors source by name, with one-byte weights joined to their scales, and without the markers
+ * and activation scales that only other runtimes use. Throws `bad-checkpoint` for scales of a form that is not read,
+ * for I8 without a scale, and for fp8 without one in a file whose marker says that there is one.
  */
 export async function safetensorsTensors(source: RangedTensorSource, what: string): Promise<Map<string, FileTensor>> {
   const tensors = new Map<string, FileTensor>();

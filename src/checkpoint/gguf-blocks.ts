@@ -13,7 +13,9 @@ export interface GgufType {
   values: number;
   /** Bytes of a block. */
   bytes: number;
-  /** Decodes one block at byte `at` into `out` from `to` on; absent for the plain floats, which `decodeFloats` reads. */
+  /**
+   * Decodes one block at byte `at` into `out` from `to` on; absent for the plain floats, which `decodeFloats` reads.
+   */
   decode?: (b: Uint8Array, at: number, out: Float32Array, to: number) => void;
 }
 
@@ -263,8 +265,9 @@ export function decodeBlocks(type: GgufType, bytes: Uint8Array): Float32Array {
 }
 
 /**
- * Blocks of Q8_0 or Q4_0 in our layout of `bits` bits, without a change to any value: the scale is the block's own f16, and the
- * stored integers are only moved (Q4_0 in 8 bits is q - 8 + 128 at the same scale). Q8_0 in 4 bits does not exist.
+ * Blocks of Q8_0 or Q4_0 in our layout of `bits` bits, without a change to any value: the scale is the block's own f16,
+ * and the stored integers are only moved (Q4_0 in 8 bits is q - 8 + 128 at the same scale). Q8_0 in 4 bits does not
+ * exist.
  */
 export function repackBlocks(type: GgufType, bytes: Uint8Array, bits: 4 | 8): QuantizedRows {
   const blocks = bytes.length / type.bytes;

@@ -62,7 +62,10 @@ const SCALAR_BYTES: Readonly<Record<number, number>> = {
 const STRING = 8;
 const ARRAY = 9;
 
-/** Reads the header's fields from its first bytes. Nothing is allocated for a length before it was compared with the file's. */
+/**
+ * Reads the header's fields from its first bytes. Nothing is allocated for a length before it was compared with the
+ * file's.
+ */
 class Cursor {
   #at = 0;
   readonly #view: DataView;
@@ -229,8 +232,8 @@ function parse(bytes: Uint8Array, fileBytes: number, refuse: Refuse): GgufHeader
   const alignment = alignmentOf(keys, refuse);
   const align = (position: number) => Math.ceil(position / alignment) * alignment;
   const dataBegin = align(cursor.at);
-  // The writers of this format put each tensor at the next aligned byte, and llama.cpp reads no other files. Anything else
-  // is a damaged list.
+  // The writers of this format put each tensor at the next aligned byte, and llama.cpp reads no other files. Anything
+  // else is a damaged list.
   let end = dataBegin;
   const tensors = new Map<string, GgufTensor>();
   const byOffset = [...infos].sort(([, a], [, b]) => a.offset - b.offset || a.sizeBytes - b.sizeBytes);
@@ -256,9 +259,9 @@ export async function isGguf(file: ByteSource): Promise<boolean> {
 }
 
 /**
- * Reads and checks the header of a GGUF file (versions 2 and 3, little-endian): every count and length against the file's
- * size before anything is allocated, names once, known types, whole blocks in a row, and tensors that fill the data
- * section without gaps, overlaps or a rest. Throws `bad-checkpoint`.
+ * Reads and checks the header of a GGUF file (versions 2 and 3, little-endian): every count and length against the
+ * file's size before anything is allocated, names once, known types, whole blocks in a row, and tensors that fill the
+ * data section without gaps, overlaps or a rest. Throws `bad-checkpoint`.
  */
 export async function readGguf(file: ByteSource, what: string, signal?: AbortSignal): Promise<GgufHeader> {
   const refuse: Refuse = (why) => {

@@ -134,8 +134,8 @@ function vae(source: FileTensors, names: 'original' | 'diffusers'): Part {
 }
 
 /**
- * Recognises a diffusion expert, a text encoder or a VAE by its tensors' names, whatever program wrote them, and reads its sizes
- * from their shapes. Throws `bad-checkpoint` for anything else; what is close to these is refused by name.
+ * Recognises a diffusion expert, a text encoder or a VAE by its tensors' names, whatever program wrote them, and reads
+ * its sizes from their shapes. Throws `bad-checkpoint` for anything else; what is close to these is refused by name.
  */
 export function identify(source: FileTensors): Part {
   const has = (name: string) => source.tensors.has(name);

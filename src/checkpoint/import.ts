@@ -41,8 +41,8 @@ export interface WriteModelOptions {
   /** Default: Wan's sizes for Wan's models, the demo checkpoint's for other ones. */
   sizes?: Sizes;
   /**
-   * The sink once more, where it can be read back: the import then keeps a journal there, and goes on behind what an earlier
-   * run of the same import left. Absent: it starts afresh.
+   * The sink once more, where it can be read back: the import then keeps a journal there, and goes on behind what an
+   * earlier run of the same import left. Absent: it starts afresh.
    */
   journal?: ResumableFolder | undefined;
   /** Converts slices, e.g. in other threads; default: in this one. */
@@ -60,7 +60,10 @@ export interface ImportOptions extends WriteModelOptions {
   folder: Folder;
 }
 
-/** Refuses a name or licence that no manifest may hold, with `bad-request`: at the end of an import it would be found too late. */
+/**
+ * Refuses a name or licence that no manifest may hold, with `bad-request`: at the end of an import it would be found
+ * too late.
+ */
 export function checkLabels(labels: { name?: string | undefined; license?: string | undefined }): void {
   for (const what of ['name', 'license'] as const) {
     const label = labels[what];
@@ -140,7 +143,8 @@ export function manifestOf(
 /**
  * Turns an opened checkpoint into a model folder: safetensors shards, `tokenizer.json`, and last `zoetrope.json`.
  * Memory stays at a few slices and two pieces beside the scales of one matrix. The same checkpoint and options give the
- * same bytes, in one go or in several. Throws `bad-request` for a name or licence that is too short or long, before anything is changed.
+ * same bytes, in one go or in several. Throws `bad-request` for a name or licence that is too short or long, before
+ * anything is changed.
  */
 export async function writeModel(options: WriteModelOptions, checkpoint: Checkpoint): Promise<Manifest> {
   const { sink, quantization, signal } = options;

@@ -14,14 +14,17 @@ import {
 import type { Checkpoint, WeightComponent, Weights } from './weights';
 
 /**
- * What an import has done so far, kept in the target folder, so that one that was stopped or killed goes on where it was. Two
- * files take turns: a write that is cut leaves the other one whole.
+ * What an import has done so far, kept in the target folder, so that one that was stopped or killed goes on where it
+ * was. Two files take turns: a write that is cut leaves the other one whole.
  */
 
 const JOURNAL_FILES = ['import-journal-0.json', 'import-journal-1.json'] as const;
 /** Largest journal read; that of A14B at its end has about 1 MB. */
 const MAX_JOURNAL_BYTES = 16 * 1024 * 1024;
-/** Number of this layout, of the slices and of the bytes that the importer writes; a journal of another is not continued. */
+/**
+ * Number of this layout, of the slices and of the bytes that the importer writes; a journal of another is not
+ * continued.
+ */
 const VERSION = 1;
 
 /** A folder that can be read back and whose files can be opened again for writing without losing what they hold. */
@@ -61,8 +64,8 @@ interface Written extends JournalState {
 /** Small tensors whose values stand for those of their component. */
 const SAMPLES = ['head.head.bias', 'patch_embedding.bias', 'encoder.final_layer_norm.weight', 'conv2.bias'];
 /**
- * Matrices of a component whose first rows do so too, since a merged LoRA changes matrices alone. Spread over its blocks, and few: on
- * a server each is a request.
+ * Matrices of a component whose first rows do so too, since a merged LoRA changes matrices alone. Spread over its
+ * blocks, and few: on a server each is a request.
  */
 const SAMPLED_MATRICES = 16;
 /** Values of the largest block of GGUF's formats; a tensor that was reshaped for them may have several rows in one. */
@@ -81,8 +84,8 @@ function sampledRows({ entries }: Pick<Weights, 'entries'>): [name: string, coun
 }
 
 /**
- * Tells one import from another: the sources' tensors, some of their values, and everything that decides about the bytes
- * written.
+ * Tells one import from another: the sources' tensors, some of their values, and everything that decides about the
+ * bytes written.
  */
 export async function fingerprintOf({ weights, ...config }: Checkpoint, options: unknown): Promise<string> {
   const parts: unknown[] = [VERSION, { ...config, tokenizer: config.tokenizer.sizeBytes }, options];
@@ -209,8 +212,8 @@ function isWritten(value: unknown): value is Written {
 }
 
 /**
- * The first line is the hash of the rest, so a journal that matches it is whole. Its form is looked at nevertheless: other versions
- * of this code may have written it. Undefined for what cannot be continued.
+ * The first line is the hash of the rest, so a journal that matches it is whole. Its form is looked at nevertheless:
+ * other versions of this code may have written it. Undefined for what cannot be continued.
  */
 async function parse(bytes: Uint8Array): Promise<Written | undefined> {
   const line = 65;
@@ -243,7 +246,9 @@ export async function isIntact(folder: Folder, { path, pieces, sizeBytes }: Mani
   return true;
 }
 
-/** Whether everything that a checkpoint notes is on disk. What lies behind it does not matter, it will be written again. */
+/**
+ * Whether everything that a checkpoint notes is on disk. What lies behind it does not matter, it will be written again.
+ */
 export async function isContinuable(folder: Folder, { path, pieces, waiting, tail }: FileCheckpoint): Promise<boolean> {
   const file = await openOrNone(folder, path);
   if (!file) return false;

@@ -126,7 +126,9 @@ export const HUGGING_FACE_UMT5: NameScheme = {
   ignores: (name) => name === 'encoder.embed_tokens.weight' || name === 'spiece_model',
 };
 
-/** Names of Wan's own `WanVAE_`, which are the internal ones. The encoder half and its `conv1` serve image input only. */
+/**
+ * Names of Wan's own `WanVAE_`, which are the internal ones. The encoder half and its `conv1` serve image input only.
+ */
 export const ORIGINAL_VAE: NameScheme = {
   label: 'original',
   candidates: (internal) => [internal],

@@ -65,8 +65,8 @@ function parseParams(fields: readonly string[], refuse: Refuse): NcnnLayer['para
 }
 
 /**
- * Parses ncnn's text graph. Every blob is made before it is read, by one layer, and read at most once, as ncnn's `Split` layers
- * ensure. Throws `bad-checkpoint` with the number of the line.
+ * Parses ncnn's text graph. Every blob is made before it is read, by one layer, and read at most once, as ncnn's
+ * `Split` layers ensure. Throws `bad-checkpoint` with the number of the line.
  */
 export function parseNcnnParam(text: string, what: string): NcnnLayer[] {
   const lines = text.split(/\r?\n/).map((line) => line.trim());
@@ -109,8 +109,9 @@ export function ncnnInteger(layer: NcnnLayer, key: number, missing: number): num
 }
 
 /**
- * Reads the graph's weights, which follow each other without names in the order of their layers: half-precision convolutions
- * with biases. Throws `bad-checkpoint` for other storage, NaN and infinities, a wrong length and layers that do not add up.
+ * Reads the graph's weights, which follow each other without names in the order of their layers: half-precision
+ * convolutions with biases. Throws `bad-checkpoint` for other storage, NaN and infinities, a wrong length and layers
+ * that do not add up.
  */
 export async function readNcnn(
   param: ByteSource,

@@ -35,8 +35,8 @@ function only<K extends Kind>(found: Found, kind: K, name: string, where: string
 }
 
 /**
- * Which file is which expert. Two files need their roles from their names or from the person; a single one of A14B's size that
- * is named after an expert is half a model.
+ * Which file is which expert. Two files need their roles from their names or from the person; a single one of A14B's
+ * size that is named after an expert is half a model.
  */
 export function assignExperts<T extends Pick<FoundPart, 'path' | 'role'>>(experts: readonly T[]): { high: T; low?: T } {
   const list = experts.map(({ path, role }) => `${path} (${role ?? 'not told'})`).join(', ');
@@ -118,10 +118,10 @@ async function assemble(found: Found): Promise<Checkpoint> {
 }
 
 /**
- * Opens a checkpoint from whatever a person has: one folder in the diffusers layout, or any mix of files and folders that
- * together hold one or two diffusion experts, a text encoder, a VAE and a tokenizer. What each is, its content tells; which
- * expert, its name. Names, shapes, dtypes and that the parts fit are checked without reading the weights. Throws
- * `bad-checkpoint` and `unreadable-source`.
+ * Opens a checkpoint from whatever a person has: one folder in the diffusers layout, or any mix of files and folders
+ * that together hold one or two diffusion experts, a text encoder, a VAE and a tokenizer. What each is, its content
+ * tells; which expert, its name. Names, shapes, dtypes and that the parts fit are checked without reading the weights.
+ * Throws `bad-checkpoint` and `unreadable-source`.
  */
 export async function openCheckpoint(sources: readonly ImportSource[], signal?: AbortSignal): Promise<Checkpoint> {
   const [first] = sources;
@@ -159,8 +159,8 @@ function expertsOf(found: Found, wanted: readonly ('high' | 'low')[]): Partial<R
 }
 
 /**
- * Opens some components of whatever sources hold them, each checked as {@link openCheckpoint} checks it; other parts of the sources are
- * passed over. Throws `bad-checkpoint` and `unreadable-source`.
+ * Opens some components of whatever sources hold them, each checked as {@link openCheckpoint} checks it; other parts of
+ * the sources are passed over. Throws `bad-checkpoint` and `unreadable-source`.
  */
 export async function openComponents(
   sources: readonly ImportSource[],

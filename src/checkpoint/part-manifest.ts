@@ -6,8 +6,8 @@ import type { PartManifest } from '../part';
 export type PartStatement = Pick<PartManifest, 'part' | 'name'> & { license: string | undefined };
 
 /**
- * Writes a part's `zoetrope.json` behind its shard, so that an interrupted import is never taken for a part. One line for each
- * field. Throws `aborted`, `unreadable-source`.
+ * Writes a part's `zoetrope.json` behind its shard, so that an interrupted import is never taken for a part. One line
+ * for each field. Throws `aborted`, `unreadable-source`.
  */
 export async function writePartManifest(
   sink: FolderSink,

@@ -53,7 +53,10 @@ export function refuseOtherTypes(entries: ReadonlyMap<string, TensorEntry>, what
   }
 }
 
-/** Writes tensors as one shard, in their order; it is abandoned when one cannot be had. Throws `aborted` and what `bytesOf` throws. */
+/**
+ * Writes tensors as one shard, in their order; it is abandoned when one cannot be had. Throws `aborted` and what
+ * `bytesOf` throws.
+ */
 export async function writePartShard(
   { sink, signal }: Pick<PartFileOptions, 'sink' | 'signal'>,
   path: string,

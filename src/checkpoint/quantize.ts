@@ -67,10 +67,11 @@ function quantizeRows8(values: Float32Array): QuantizedRows {
 }
 
 /**
- * Finds the scale and zero point that lose least for one block of 4-bit values, among a few that the block's range suggests. With c =
- * q - zero for a candidate's 4-bit values, the best scale for those values is sum(c v) / sum(c c), and it lowers the squared error
- * from sum(v v) by sum(c v)^2 / sum(c c): one pass tells a candidate's refined scale and what it gains. All candidates go through
- * the block side by side, because a sum waits for its last addend and four sums wait for each other's.
+ * Finds the scale and zero point that lose least for one block of 4-bit values, among a few that the block's range
+ * suggests. With c = q - zero for a candidate's 4-bit values, the best scale for those values is sum(c v) / sum(c c),
+ * and it lowers the squared error from sum(v v) by sum(c v)^2 / sum(c c): one pass tells a candidate's refined scale
+ * and what it gains. All candidates go through the block side by side, because a sum waits for its last addend and four
+ * sums wait for each other's.
  */
 class Search4 {
   scale = 0;
@@ -109,7 +110,8 @@ class Search4 {
     let squareD = 0;
     for (let i = begin; i < end; i++) {
       const value = values[i]!;
-      // Adding a half and cutting rounds to nearest. No sum is below -1/2, whose cut is 0, and only these two can exceed 15.
+      // Adding a half and cutting rounds to nearest. No sum is below -1/2, whose cut is 0, and only these two can
+      // exceed 15.
       let a = (value * inverseA + Q4_MIDDLE + 0.5) | 0;
       if (a > Q4_TOP) a = Q4_TOP;
       a -= Q4_MIDDLE;

@@ -47,8 +47,8 @@ function expertRatios(
 /**
  * What is published for a variant; undefined where nothing is, and `zoetrope calibrate` has to measure.
  *
- * A14B: the threshold of the authors' example, 0.06, with their default retention of 0.2; their example's 0.4 is for 40 steps at shift
- * 12 and leaves too little to reuse of the endpoint's 27 at shift 5. 1.3B: the authors' recommendation.
+ * A14B: the threshold of the authors' example, 0.06, with their default retention of 0.2; their example's 0.4 is for 40
+ * steps at shift 12 and leaves too little to reuse of the endpoint's 27 at shift 5. 1.3B: the authors' recommendation.
  */
 export function publishedAcceleration(variant: Variant): Acceleration | undefined {
   if (variant === 'a14b') {

@@ -16,8 +16,8 @@ const TRAINING = /^(teacher|caltime)\./;
 const RESIDUAL = /^(block\d+\.convblock\.\d+)\.conv\.(?:weight|bias)$/;
 
 /**
- * Our name of a tensor: without the `module.` of the authors' files, `blockN.` where ComfyUI's say `blocks.N.`. None for what only
- * training needs.
+ * Our name of a tensor: without the `module.` of the authors' files, `blockN.` where ComfyUI's say `blocks.N.`. None
+ * for what only training needs.
  */
 function ourName(name: string): string | undefined {
   const ours = name.replace(/^module\./, '').replace(/^blocks\.(\d+)\./, 'block$1.');
@@ -79,9 +79,9 @@ function halves(values: Float32Array, name: string): Uint16Array {
 }
 
 /**
- * Turns a safetensors file of RIFE 4.6, 4.22.lite, 4.25 or 4.26 into the folder of the part `rife`: one shard with PyTorch's names, weights
- * as half floats, and `zoetrope.json`. What is missing, of another shape or another network's is refused before anything is written. Throws
- * `bad-checkpoint`, `unreadable-source` or `aborted`.
+ * Turns a safetensors file of RIFE 4.6, 4.22.lite, 4.25 or 4.26 into the folder of the part `rife`: one shard with
+ * PyTorch's names, weights as half floats, and `zoetrope.json`. What is missing, of another shape or another network's
+ * is refused before anything is written. Throws `bad-checkpoint`, `unreadable-source` or `aborted`.
  */
 export async function importRifeTorch(options: PartFileOptions): Promise<PartManifest> {
   const { file, what, sink, license, signal } = options;

@@ -99,9 +99,9 @@ function swapAxes(values: Float32Array, [out, into, height, width]: NcnnRecord['
 }
 
 /**
- * Turns ncnn's files of RIFE 4.6 into the folder of the part `rife`: one safetensors shard with PyTorch's names and the files' own
- * values, and `zoetrope.json`. A graph that is another network is refused before anything is written. Throws `bad-checkpoint`,
- * `unreadable-source` or `aborted`.
+ * Turns ncnn's files of RIFE 4.6 into the folder of the part `rife`: one safetensors shard with PyTorch's names and the
+ * files' own values, and `zoetrope.json`. A graph that is another network is refused before anything is written. Throws
+ * `bad-checkpoint`, `unreadable-source` or `aborted`.
  */
 export async function importRife({ param, bin, sink, license, signal }: RifeImportOptions): Promise<PartManifest> {
   const { layers, records } = await readNcnn(param, bin, 'The ncnn network');

@@ -166,7 +166,9 @@ function parseIndex(bytes: Uint8Array, what: string): Map<string, Set<string>> {
   return files;
 }
 
-/** Opens a file; undefined when there is none. Throws `unreadable-source` when a server does not say whether there is. */
+/**
+ * Opens a file; undefined when there is none. Throws `unreadable-source` when a server does not say whether there is.
+ */
 export async function openIfThere(folder: Folder, path: string): Promise<ByteSource | undefined> {
   try {
     return await folder.open(path);
@@ -178,8 +180,9 @@ export async function openIfThere(folder: Folder, path: string): Promise<ByteSou
 }
 
 /**
- * Opens `<directory>/<stem>.safetensors` (the folder itself when `directory` is empty), or the shards that `<directory>/<stem>.safetensors.index.json` lists. The
- * index and the shards' headers must name exactly the same tensors. Throws `unreadable-source` when neither is there.
+ * Opens `<directory>/<stem>.safetensors` (the folder itself when `directory` is empty), or the shards that
+ * `<directory>/<stem>.safetensors.index.json` lists. The index and the shards' headers must name exactly the same
+ * tensors. Throws `unreadable-source` when neither is there.
  */
 export async function openSharded(
   folder: Folder,

@@ -2,9 +2,9 @@ import { shown, ZoetropeError } from '../errors';
 import type { GgufArray, GgufHeader } from './gguf';
 
 /**
- * The vocabulary of UMT5 as text encoder files carry it along — a SentencePiece model in ComfyUI's, keys in GGUF's — turned into
- * the `tokenizer.json` that Hugging Face publishes for it. That text is more than twice as long (4.5 MB become 10 MB), so it is handed
- * out in parts: no buffer is longer because a file says so.
+ * The vocabulary of UMT5 as text encoder files carry it along — a SentencePiece model in ComfyUI's, keys in GGUF's —
+ * turned into the `tokenizer.json` that Hugging Face publishes for it. That text is more than twice as long (4.5 MB
+ * become 10 MB), so it is handed out in parts: no buffer is longer because a file says so.
  */
 
 /** A piece of the vocabulary; its place in the list is its id. */
@@ -120,8 +120,9 @@ function checkNormalizer(bytes: Uint8Array, refuse: Refuse): void {
 }
 
 /**
- * `tokenizer.json`, in parts of at most 3 KiB, from the bytes of a SentencePiece model (`spiece.model`, ComfyUI's tensor
- * `spiece_model`). Throws `bad-checkpoint`, before any part is made, when it is damaged, not a Unigram model, or not UMT5's kind.
+ * `tokenizer.json`, in parts of at most 3 KiB, from the bytes of a SentencePiece model (`spiece.model`, ComfyUI's
+ * tensor `spiece_model`). Throws `bad-checkpoint`, before any part is made, when it is damaged, not a Unigram model, or
+ * not UMT5's kind.
  */
 export function tokenizerFromSentencePiece(bytes: Uint8Array, what: string): Iterable<Uint8Array> {
   const refuse = refuser(what);

@@ -75,7 +75,10 @@ function words(name: string): string[] {
     .split(/[^a-z]+/);
 }
 
-/** The expert that a path names: its last part that is a known folder, or has exactly one of the words "high" and "low", decides. */
+/**
+ * The expert that a path names: its last part that is a known folder, or has exactly one of the words "high" and "low",
+ * decides.
+ */
 export function roleOf(path: string): 'high' | 'low' | undefined {
   for (const name of path.split(/[\\/]/).reverse()) {
     if (Object.hasOwn(ROLES, name)) return ROLES[name];
@@ -87,8 +90,8 @@ export function roleOf(path: string): 'high' | 'low' | undefined {
 }
 
 /**
- * Weight files that lie in a folder one by one, by the names in it; none where the folder has a layout of its own, and its parts are
- * found by {@link findParts}.
+ * Weight files that lie in a folder one by one, by the names in it; none where the folder has a layout of its own, and
+ * its parts are found by {@link findParts}.
  */
 export function looseWeights(names: readonly string[]): string[] {
   const known = names.some((name) => /^(model_index|config|tokenizer|.*\.index)\.json$|^spiece\.model$/.test(name));
@@ -161,7 +164,10 @@ async function addFolder(found: Found, { path, folder, role }: ImportSource, sig
   );
 }
 
-/** Opens the sources and recognises what they hold, without reading weights. Throws `bad-checkpoint` and `unreadable-source`. */
+/**
+ * Opens the sources and recognises what they hold, without reading weights. Throws `bad-checkpoint` and
+ * `unreadable-source`.
+ */
 export async function findParts(sources: readonly ImportSource[], signal?: AbortSignal): Promise<Found> {
   const found: Found = { parts: [], tokenizers: [], vaeConfig: undefined };
   for (const source of sources) {

@@ -111,7 +111,10 @@ export function largestBytes(component: string, shapes: Shapes, quantization: Qu
   return planned.flatMap(largestEntries).reduce((sum, [, entry]) => sum + tensorBytes(entry), 0);
 }
 
-/** Bytes that the files of a model take at most: every tensor in its largest form, the shards' headers and the tokenizer. */
+/**
+ * Bytes that the files of a model take at most: every tensor in its largest form, the shards' headers and the
+ * tokenizer.
+ */
 export function largestModelBytes(checkpoint: Checkpoint, quantization: Quantization): number {
   let bytes = checkpoint.tokenizer.sizeBytes;
   for (const component of Object.keys(checkpoint.weights) as WeightComponent[]) {

@@ -83,8 +83,8 @@ class NamedWeights implements Weights {
 }
 
 /**
- * Whether the values lie in the same order: ggml keeps no leading axes of length 1, so GGUF files may hold a [1, 6, C] tensor
- * as [6, C].
+ * Whether the values lie in the same order: ggml keeps no leading axes of length 1, so GGUF files may hold a [1, 6, C]
+ * tensor as [6, C].
  */
 function sameShape(a: readonly number[], b: readonly number[]): boolean {
   const inner = (shape: readonly number[]) => shape.slice(shape.findIndex((size) => size !== 1));
@@ -93,8 +93,8 @@ function sameShape(a: readonly number[], b: readonly number[]): boolean {
 }
 
 /**
- * Gives a file's tensors their internal names. Throws `bad-checkpoint`, in the file's names, for tensors that are missing, of
- * a wrong shape, unknown, or hold no floats. `what` names the component's files.
+ * Gives a file's tensors their internal names. Throws `bad-checkpoint`, in the file's names, for tensors that are
+ * missing, of a wrong shape, unknown, or hold no floats. `what` names the component's files.
  */
 export function nameWeights(source: FileTensors, shapes: Shapes, scheme: NameScheme, what: string): Weights {
   const names = resolveNames(source.tensors, shapes, scheme);

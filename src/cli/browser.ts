@@ -76,7 +76,10 @@ function runnable(path: string): boolean {
   }
 }
 
-/** Unpacks the browser of `@sparticuz/chromium` once per version, 210 MB; undefined where there is none for this machine. */
+/**
+ * Unpacks the browser of `@sparticuz/chromium` once per version, 210 MB; undefined where there is none for this
+ * machine.
+ */
 async function bundledBrowser(): Promise<BrowserProgram | undefined> {
   if (process.platform !== 'linux' || process.arch !== 'x64') return undefined;
   let archives: string;
@@ -104,7 +107,9 @@ async function bundledBrowser(): Promise<BrowserProgram | undefined> {
   }
 }
 
-/** Unpacks beside the goal and renames, so that two starts at once, or one that is interrupted, leave a whole browser. */
+/**
+ * Unpacks beside the goal and renames, so that two starts at once, or one that is interrupted, leave a whole browser.
+ */
 function unpack(archives: string, cache: string, folder: string): void {
   mkdirSync(cache, { recursive: true });
   const part = mkdtempSync(`${folder}.`);
@@ -129,8 +134,8 @@ function libraryPath(folder: string): Record<string, string> {
 }
 
 /**
- * Arguments for Chromium. WebGPU is off by default in headless and Linux builds; with it on, Chromium takes a GPU where it
- * finds one and its own SwiftShader elsewhere.
+ * Arguments for Chromium. WebGPU is off by default in headless and Linux builds; with it on, Chromium takes a GPU where
+ * it finds one and its own SwiftShader elsewhere.
  */
 export function browserArguments(platform: NodeJS.Platform): string[] {
   const shared = [

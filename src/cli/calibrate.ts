@@ -13,8 +13,9 @@ import { progressView } from './progress';
 /** `zoetrope calibrate`: measures what `acceleration: "regular"` goes by, and writes it into a model's manifest. */
 
 /**
- * What the run is made with unless flags say otherwise, beside the manifest's recommended settings: as many steps as the endpoint allows,
- * so that the levels lie close, at a size that does not take all day, since the ratios hardly depend on it.
+ * What the run is made with unless flags say otherwise, beside the manifest's recommended settings: as many steps as
+ * the endpoint allows, so that the levels lie close, at a size that does not take all day, since the ratios hardly
+ * depend on it.
  */
 const DEFAULTS = { prompt: 'a red circle moving right', num_inference_steps: 40, resolution: '480p' } as const;
 
@@ -29,8 +30,8 @@ export interface CalibrateArguments {
 }
 
 /**
- * Runs the request's steps once and writes the manifest with the measured ratios, whole or not at all. The model's other files stay
- * as they are, and so do their hashes. Throws `ZoetropeError`.
+ * Runs the request's steps once and writes the manifest with the measured ratios, whole or not at all. The model's
+ * other files stay as they are, and so do their hashes. Throws `ZoetropeError`.
  * @returns the file that was written, and what it now holds.
  */
 export async function runCalibrate(

@@ -57,7 +57,8 @@ class DiskFile implements ByteSource {
 
 /**
  * A folder on disk, for reading.
- * @param options.unchanged refuse a file that is changed or replaced between two reads: for files that no hash vouches for. Default false.
+ * @param options.unchanged refuse a file that is changed or replaced between two reads: for files that no hash vouches
+ * for. Default false.
  */
 export function diskFolder(root: string, { unchanged = false } = {}): Folder {
   return {

@@ -39,8 +39,8 @@ export function flagValue(field: Pick<RequestField, 'kind'>, text: string): stri
 }
 
 /**
- * The request that flags say, checked. `unknown` are the arguments that no flag of the command explains; a `--name value` among
- * them counts as a field of that name. Throws `bad-request`, as the library does.
+ * The request that flags say, checked. `unknown` are the arguments that no flag of the command explains; a
+ * `--name value` among them counts as a field of that name. Throws `bad-request`, as the library does.
  */
 export function requestFromFlags(options: Record<string, unknown>, unknown: readonly string[]): Request {
   const fields: Record<string, unknown> = Object.create(null);

@@ -29,8 +29,8 @@ export async function partSources({ from, high, low }: SourceArguments) {
 }
 
 /**
- * Imports an optional part into the folder that the engine looks for beside a model. Throws `bad-request` for what belongs to a model
- * alone, and what {@link writePart} throws.
+ * Imports an optional part into the folder that the engine looks for beside a model. Throws `bad-request` for what
+ * belongs to a model alone, and what {@link writePart} throws.
  */
 export async function runImportPart(
   files: PartFiles,

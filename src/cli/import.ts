@@ -111,8 +111,8 @@ function optionsOf({ quant, license, sizes }: ImportArguments) {
 }
 
 /**
- * Imports a checkpoint into a folder on disk and tells what was written. An import into a folder that an earlier run of the same
- * import left unfinished goes on from there. Throws `ZoetropeError`.
+ * Imports a checkpoint into a folder on disk and tells what was written. An import into a folder that an earlier run of
+ * the same import left unfinished goes on from there. Throws `ZoetropeError`.
  * @param script the built command, for the threads; absent: everything runs in this one.
  */
 export async function runImport(args: ImportArguments, script?: URL): Promise<Manifest> {

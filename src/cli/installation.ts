@@ -23,7 +23,9 @@ export function pageFolder(): string {
   );
 }
 
-/** Folder of the models that come with the package: the repository's own where there is one, else the built page's copy. */
+/**
+ * Folder of the models that come with the package: the repository's own where there is one, else the built page's copy.
+ */
 export function modelsFolder(): string {
   const own = join(packageRoot, 'public/models');
   return existsSync(own) ? own : join(packageRoot, 'dist/page/models');

@@ -5,7 +5,10 @@ import { defaultSizes } from '../checkpoint/variants';
 import { type ComponentName, componentShapes, type ManifestFile, type Quantization, tensorBytes } from '../manifest';
 import type { PlannedModel } from '../plan';
 
-/** Released models by name, so that a plan can be made before anything is imported: their sizes as an import would write them. */
+/**
+ * Released models by name, so that a plan can be made before anything is imported: their sizes as an import would write
+ * them.
+ */
 
 /** Names of released models. */
 export const MODEL_NAMES = ['a14b', '14b', '1.3b'] as const;

@@ -19,7 +19,9 @@ import { MODEL_NAMES, type ModelName, namedModel } from './named-models';
 
 /** What `zoetrope plan` takes beside the request. */
 export interface PlanArguments {
-  /** Model folder, URL of one, or the name of a released model, whose 4-bit import is assumed. Default: the demo model. */
+  /**
+   * Model folder, URL of one, or the name of a released model, whose 4-bit import is assumed. Default: the demo model.
+   */
   model?: string;
   /** GPU memory that a job may take, e.g. `8GiB`, `8GB` or a number of bytes. Default: what the library assumes. */
   budget?: string;
@@ -31,7 +33,10 @@ export interface PlanArguments {
   f16?: boolean;
 }
 
-/** Plans a request. Throws `bad-request`, and what opening the model throws; a request that does not fit is reported, not thrown. */
+/**
+ * Plans a request. Throws `bad-request`, and what opening the model throws; a request that does not fit is reported,
+ * not thrown.
+ */
 export async function runPlan(request: Request, args: PlanArguments): Promise<PlanReport> {
   const { tflops } = args;
   const limits: DeviceBudget = {

@@ -17,8 +17,8 @@ export interface ServeArguments {
 }
 
 /**
- * The page at `/` and models below `/models/`; a single model goes by the name of its folder. `model` is its URL, relative. Throws
- * `unreadable-source` where there is no such folder.
+ * The page at `/` and models below `/models/`; a single model goes by the name of its folder. `model` is its URL,
+ * relative. Throws `unreadable-source` where there is no such folder.
  */
 export function servedFolders(folder: string | undefined): { folders: Record<string, string>; model?: string } {
   const models = folder === undefined ? undefined : resolve(folder);

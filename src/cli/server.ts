@@ -163,8 +163,8 @@ async function send(request: IncomingMessage, response: ServerResponse, file: st
 }
 
 /**
- * The `Range` header where it counts: for GET alone, and with an `If-Range` only while the file is that version (RFC 9110, sections 14.2
- * and 13.1.5). Else the whole file is the answer.
+ * The `Range` header where it counts: for GET alone, and with an `If-Range` only while the file is that version (RFC
+ * 9110, sections 14.2 and 13.1.5). Else the whole file is the answer.
  */
 function rangeHeader({ method, headers }: IncomingMessage, modified: string): string | undefined {
   const condition = headers['if-range'];
@@ -172,8 +172,8 @@ function rangeHeader({ method, headers }: IncomingMessage, modified: string): st
 }
 
 /**
- * A `Range` header as bytes `begin` to `end` (exclusive). Undefined for the whole file: without a header, and for several
- * ranges or other units, which a server may ignore (RFC 9110, section 14.2).
+ * A `Range` header as bytes `begin` to `end` (exclusive). Undefined for the whole file: without a header, and for
+ * several ranges or other units, which a server may ignore (RFC 9110, section 14.2).
  */
 export function byteRange(
   header: string | undefined,

@@ -5,7 +5,10 @@ import { messageOf, ZoetropeError } from '../errors';
 import { isUrl, urlSource } from '../import/url';
 import { diskFolder } from './files';
 
-/** Sources of an import as a command line gives them: files, folders and URLs. Strings only, so that threads can be told them. */
+/**
+ * Sources of an import as a command line gives them: files, folders and URLs. Strings only, so that threads can be told
+ * them.
+ */
 export interface SourceArguments {
   from: string[];
   /** Files of the two experts, where their names do not say which they are. */

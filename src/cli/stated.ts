@@ -13,7 +13,10 @@ function partOf(bytes: Uint8Array): PartName | undefined {
   }
 }
 
-/** The manifest of a folder: a model's, or that of an optional part. Throws `bad-checkpoint` for a wrong one, `unreadable-source` for none. */
+/**
+ * The manifest of a folder: a model's, or that of an optional part. Throws `bad-checkpoint` for a wrong one,
+ * `unreadable-source` for none.
+ */
 export async function statedBy(folder: Folder): Promise<{ model: Manifest } | { part: PartManifest }> {
   const bytes = await readManifest(folder);
   const part = partOf(bytes);

@@ -38,8 +38,8 @@ async function badPieces(folder: Folder, { path, sizeBytes, pieces }: ManifestFi
 }
 
 /**
- * Reads every piece of the folder of a model or of an optional part, one at a time, and compares it with the manifest. Throws what a bad
- * manifest throws.
+ * Reads every piece of the folder of a model or of an optional part, one at a time, and compares it with the manifest.
+ * Throws what a bad manifest throws.
  */
 export async function verifyModel(folder: Folder): Promise<{ files: number; bytes: number; bad: BadPiece[] }> {
   const stated = await statedBy(folder);

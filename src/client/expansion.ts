@@ -5,8 +5,9 @@ import { type LanguageModelApi, promptApiEngine } from '../expansion/prompt-api'
 export type ExpansionEngineName = 'user' | 'prompt-api' | 'language-model' | 'rules';
 
 /**
- * A function of yours that rewrites prompts: `language` is the answer's, `instructions` are those that a language model is given here.
- * The answer is checked, and the original prompt used where it is none. `undefined` leaves the prompt to the next engine.
+ * A function of yours that rewrites prompts: `language` is the answer's, `instructions` are those that a language model
+ * is given here. The answer is checked, and the original prompt used where it is none. `undefined` leaves the prompt to
+ * the next engine.
  */
 export type ExpandPrompt = ExpansionEngine['expand'];
 

@@ -39,19 +39,23 @@ export interface GenerateOptions {
   /** Also give back the raw RGB24 frames. Default false. */
   rgb24?: boolean;
   /**
-   * Write the video to this file, from `showSaveFilePicker()` or the origin's own file system; `video.blob` is then that file. With
-   * `video_write_mode: "fast"` it is a fragmented MP4 that grows while frames are made, so that no copy of it is in memory. What the
-   * file held before stays if the job does not end well. Default: the video is kept in memory.
+   * Write the video to this file, from `showSaveFilePicker()` or the origin's own file system; `video.blob` is then
+   * that file. With `video_write_mode: "fast"` it is a fragmented MP4 that grows while frames are made, so that no copy
+   * of it is in memory. What the file held before stays if the job does not end well. Default: the video is kept in
+   * memory.
    */
   saveTo?: FileSystemFileHandle;
   /**
-   * Look at eight frames and reject with `content-policy-violation` where they are flagged; an extra of ours, which needs the classifier's
-   * files at `../frames-check/` of the model. Default false.
+   * Look at eight frames and reject with `content-policy-violation` where they are flagged; an extra of ours, which
+   * needs the classifier's files at `../frames-check/` of the model. Default false.
    */
   checkOutput?: boolean;
 }
 
-/** A file in the shape of fal's answer; `url` is a blob URL that lives until `URL.revokeObjectURL` or the end of the page. */
+/**
+ * A file in the shape of fal's answer; `url` is a blob URL that lives until `URL.revokeObjectURL` or the end of the
+ * page.
+ */
 export interface VideoFile {
   url: string;
   content_type: string;

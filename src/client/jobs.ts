@@ -8,7 +8,9 @@ import { plain } from './plain';
 /** How a job of the list is run. */
 export type ResumeOptions = Omit<GenerateOptions, 'checkOutput'>;
 
-/** Videos of this site that are not finished, in whatever tab they began. Every rejection is a {@link ZoetropeError}. */
+/**
+ * Videos of this site that are not finished, in whatever tab they began. Every rejection is a {@link ZoetropeError}.
+ */
 export interface Jobs {
   /** In the order of the line; those that run or were interrupted too. */
   list(): Promise<StoredJob[]>;
@@ -19,13 +21,14 @@ export interface Jobs {
   /** Forgets a job with all that was kept of it. Throws `job-in-use` while it runs in another tab. */
   remove(id: string): Promise<void>;
   /**
-   * Runs a job from the last step that was kept. The frames are those of a run that was never interrupted. Throws `unknown-job`,
-   * `job-in-use` while it runs in another tab or was continued here already, `bad-checkpoint` when another model is open than it
-   * was begun with.
+   * Runs a job from the last step that was kept. The frames are those of a run that was never interrupted. Throws
+   * `unknown-job`, `job-in-use` while it runs in another tab or was continued here already, `bad-checkpoint` when
+   * another model is open than it was begun with.
    */
   continue(id: string, options?: ResumeOptions): Promise<Generation>;
   /**
-   * Runs the first job that waits for this model, and gives undefined when none does. Of all tabs one at a time does so.
+   * Runs the first job that waits for this model, and gives undefined when none does. Of all tabs one at a time does
+   * so.
    * @param onStart is told which job it is.
    */
   next(options?: ResumeOptions & { onStart?: (job: StoredJob) => void }): Promise<Generation | undefined>;

@@ -9,7 +9,9 @@ export function startWorker(): Worker {
 
 /** What becomes of calls when their worker dies. comlink never settles calls to a dead worker. */
 export interface Lifeline {
-  /** A call's answer, or `worker-died` as soon as the worker is dead. What is thrown and not ours becomes `internal`. */
+  /**
+   * A call's answer, or `worker-died` as soon as the worker is dead. What is thrown and not ours becomes `internal`.
+   */
   call<T>(pending: Promise<T>): Promise<T>;
   /** Ends the worker; `why` is a sentence. */
   kill(why: string): void;
@@ -21,7 +23,8 @@ export interface Lifeline {
  * @param onDeath is called once, when the worker is dead.
  */
 export function watchWorker(worker: Worker, wayOut: string, onDeath: () => void = () => undefined): Lifeline {
-  // Not a race with one promise for all calls: that promise would hold every call's answer, videos too, as long as the worker lives.
+  // Not a race with one promise for all calls: that promise would hold every call's answer, videos too, as long as the
+  // worker lives.
   const waiting = new Set<(error: ZoetropeError) => void>();
   let death: ZoetropeError | undefined;
   const kill = (why: string): void => {

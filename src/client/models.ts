@@ -14,7 +14,8 @@ export interface Models {
   list(): Promise<StoredModel[]>;
   storage(): Promise<StorageUse>;
   /**
-   * Downloads a model folder, or continues to, and asks the browser to keep it. `load` uses it from then on, without network too.
+   * Downloads a model folder, or continues to, and asks the browser to keep it. `load` uses it from then on, without
+   * network too.
    * @param url of the folder that holds `zoetrope.json`, or of that file; relative to the page.
    * @returns the model's id.
    */
@@ -23,27 +24,31 @@ export interface Models {
   verify(id: string, options?: StoreOptions): Promise<Verification>;
   /** Verifies, then fetches what is wrong or missing from where the model came. */
   repair(id: string, options?: StoreOptions): Promise<Verification>;
-  /** Deletes a model, an unfinished import or an optional part. Throws `model-in-use` while it is open or being changed. */
+  /**
+   * Deletes a model, an unfinished import or an optional part. Throws `model-in-use` while it is open or being changed.
+   */
   delete(id: string): Promise<void>;
   /**
-   * Tells what files, folders and addresses hold and what an import would make of them, from their headers alone. Files of one
-   * folder (`webkitRelativePath`) count as that folder.
+   * Tells what files, folders and addresses hold and what an import would make of them, from their headers alone. Files
+   * of one folder (`webkitRelativePath`) count as that folder.
    */
   inspect(inputs: Iterable<ImportInput>): Promise<ImportOutlook>;
   /**
-   * Imports a checkpoint as a stored model, which `load({ model: 'stored:<id>' })` opens, or FILM's or RIFE's files as an optional part. The same
-   * inputs and settings again continue an import that was stopped, also after a reload. Asks the browser to keep what is stored.
+   * Imports a checkpoint as a stored model, which `load({ model: 'stored:<id>' })` opens, or FILM's or RIFE's files as
+   * an optional part. The same inputs and settings again continue an import that was stopped, also after a reload. Asks
+   * the browser to keep what is stored.
    * @param settings default: 8 bits, the name of the first input, licence "unknown".
    * @returns the model's id, or the part's.
    *
-   * Throws `bad-checkpoint` and `unreadable-source` for the inputs, `bad-request` for a name or licence not of 1 to 200 characters, `storage-full` before the first byte or in the middle, `aborted`.
+   * Throws `bad-checkpoint` and `unreadable-source` for the inputs, `bad-request` for a name or licence not of 1 to 200
+   * characters, `storage-full` before the first byte or in the middle, `aborted`.
    */
   import(inputs: Iterable<ImportInput>, settings?: Partial<ImportSettings>, options?: StoreOptions): Promise<string>;
   /** Imports that were stopped, by name. */
   unfinished(): Promise<UnfinishedImport[]>;
   /**
-   * Goes on with an import whose sources are remembered; a handle may make the browser ask the person, so call it at a click. Throws
-   * `unreadable-source` when the sources are not known any more or may not be read.
+   * Goes on with an import whose sources are remembered; a handle may make the browser ask the person, so call it at a
+   * click. Throws `unreadable-source` when the sources are not known any more or may not be read.
    */
   resume(id: string, options?: StoreOptions): Promise<string>;
   /** Optional parts in the store. */

@@ -7,7 +7,10 @@ export interface StoreOptions {
   onProgress?: (progress: StoreProgress) => void;
 }
 
-/** Something to import: a file, a handle of a file or folder, an address, and the expert that it holds where its name does not say. */
+/**
+ * Something to import: a file, a handle of a file or folder, an address, and the expert that it holds where its name
+ * does not say.
+ */
 export type ImportInput =
   | string
   | URL

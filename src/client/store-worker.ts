@@ -14,7 +14,10 @@ function startStoreWorker(): Worker {
   return new Worker(new URL('../../workers/store.ts', import.meta.url), { type: 'module', name: 'zoetrope-store' });
 }
 
-/** Models are stored and imported by a worker of their own, started at the first call, so that they never wait for a video. */
+/**
+ * Models are stored and imported by a worker of their own, started at the first call, so that they never wait for a
+ * video.
+ */
 export function connectStore(): StoreLink {
   if (link) return link;
   const started = startStoreWorker();

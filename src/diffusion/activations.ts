@@ -3,7 +3,10 @@ import type { Gpu } from '../gpu/device';
 import { type GpuTensor, type GpuType, Scope, tensorBytes } from '../gpu/memory';
 import { ropeSplit, ropeTable } from './rope';
 
-/** How a pass of the transformer is cut: made by `src/plan.ts`, carried out by `dit.ts`. The velocity does not depend on it. */
+/**
+ * How a pass of the transformer is cut: made by `src/plan.ts`, carried out by `dit.ts`. The velocity does not depend on
+ * it.
+ */
 export interface DitPlan {
   /** Token grid [frames, rows, columns]. */
   grid: readonly [number, number, number];
@@ -13,17 +16,20 @@ export interface DitPlan {
   type: 'f16' | 'f32';
   /** Consecutive token ranges; together the sequence. All but the last have the same length. */
   chunks: readonly { index: number; begin: number; tokens: number }[];
-  /** Consecutive head ranges, the first of which is the longest; together all heads. K and V of a group share a buffer each. */
+  /**
+   * Consecutive head ranges, the first of which is the longest; together all heads. K and V of a group share a buffer
+   * each.
+   */
   headGroups: readonly { index: number; begin: number; heads: number }[];
   /**
-   * Head groups whose keys and values are held together, 1 to all of them. With fewer than all, a block's self-attention
-   * takes several sweeps over the tokens: each projects keys, values and queries anew, and what attention gives is kept for
-   * the whole sequence.
+   * Head groups whose keys and values are held together, 1 to all of them. With fewer than all, a block's
+   * self-attention takes several sweeps over the tokens: each projects keys, values and queries anew, and what
+   * attention gives is kept for the whole sequence.
    */
   groupsPerSweep: number;
   /**
-   * `layer-major`: both guidance branches pass a block before either enters the next, so weights are needed once a step.
-   * `branch-major`: one branch after the other passes all blocks, with one residual stream alive.
+   * `layer-major`: both guidance branches pass a block before either enters the next, so weights are needed once a
+   * step. `branch-major`: one branch after the other passes all blocks, with one residual stream alive.
    */
   branchOrder: 'layer-major' | 'branch-major';
   /** Keys and values of the text: `kept` for all blocks, or made anew in `each-block` of each pass. */

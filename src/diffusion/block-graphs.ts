@@ -11,9 +11,9 @@ export interface CompiledGraph {
 }
 
 /**
- * Compiled sessions of the transformer, made when first asked for and kept: one for each graph and number of rows, shared
- * by all blocks, both guidance branches and both experts. A session is bound to how the matrices are stored, so experts
- * stored differently get sessions of their own.
+ * Compiled sessions of the transformer, made when first asked for and kept: one for each graph and number of rows,
+ * shared by all blocks, both guidance branches and both experts. A session is bound to how the matrices are stored, so
+ * experts stored differently get sessions of their own.
  */
 export class DitSessions {
   private readonly compiled = new Map<string, Promise<CompiledGraph>>();

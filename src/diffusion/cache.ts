@@ -1,8 +1,9 @@
 /**
  * Which evaluations of the network a run leaves out: the rule of MagCache (arXiv 2506.09045; MagCache4Wan2.2
- * `magcache_generate.py`). The residual of an evaluation is what its blocks add to the patch embedding. From step to step it keeps
- * its direction and changes in magnitude by a ratio that depends on the model and the noise level alone, so that a step may reuse the
- * residual of an earlier one while the ratios in between stay near 1. Nothing is read back: the schedule is known before sampling.
+ * `magcache_generate.py`). The residual of an evaluation is what its blocks add to the patch embedding. From step to
+ * step it keeps its direction and changes in magnitude by a ratio that depends on the model and the noise level alone,
+ * so that a step may reuse the residual of an earlier one while the ratios in between stay near 1. Nothing is read
+ * back: the schedule is known before sampling.
  */
 
 import type { Acceleration, MagnitudeRatios } from '../manifest';
@@ -11,8 +12,8 @@ import { type GuidanceScales, guidanceOf } from './guidance';
 import { type Schedule, type Stage, stageOf } from './schedule';
 
 /**
- * What an evaluation does: `compute` runs the blocks, `keep` too and keeps the residual for the step after it, `skip` reuses the one
- * that was kept last. `absent`: the branch does not run in this step.
+ * What an evaluation does: `compute` runs the blocks, `keep` too and keeps the residual for the step after it, `skip`
+ * reuses the one that was kept last. `absent`: the branch does not run in this step.
  */
 export type Evaluation = 'compute' | 'keep' | 'skip' | 'absent';
 
@@ -102,8 +103,8 @@ export function skippedSteps(schedule: Schedule, measured: Acceleration, branch:
 }
 
 /**
- * The rule within a stage of steps at `sigmas`. Upstream counts calls of the network, two a step, and protects the first ones by
- * their number; here a step is protected where its first call is, so that both branches agree.
+ * The rule within a stage of steps at `sigmas`. Upstream counts calls of the network, two a step, and protects the
+ * first ones by their number; here a step is protected where its first call is, so that both branches agree.
  */
 function skipsOfStage(
   stage: Stage,
@@ -135,8 +136,8 @@ function skipsOfStage(
 }
 
 /**
- * Ratios measured at some noise levels for the steps of another run: their logarithms add up to a function of the level, which is
- * read at the other run's levels, linearly in between and constant outside.
+ * Ratios measured at some noise levels for the steps of another run: their logarithms add up to a function of the
+ * level, which is read at the other run's levels, linearly in between and constant outside.
  * @param measured levels of the measured steps, falling.
  * @param ratios magnitude at each of them over that at the level before; the first is not read.
  * @param sigmas levels of the run's steps, falling.

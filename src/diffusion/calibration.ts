@@ -12,7 +12,10 @@ const RETENTION = 0.2;
 const MAX_SKIPS = 2;
 /** Thresholds that are tried, in hundredths: the range of MagCache's users (Wan2GP tries the same). */
 const THRESHOLDS = Array.from({ length: 60 }, (_, index) => (index + 1) / 100);
-/** Times fewer evaluations that the threshold is chosen for; what the published settings come to lies between 1.5 and 1.7. */
+/**
+ * Times fewer evaluations that the threshold is chosen for; what the published settings come to lies between 1.5 and
+ * 1.7.
+ */
 const SPEEDUP = 1.5;
 /** Where no threshold gives that: what A14B's authors recommend. */
 const PUBLISHED_THRESHOLD = 0.06;
@@ -50,9 +53,9 @@ export class RatioRecorder {
   }
 
   /**
-   * What the manifest holds. The threshold is the smallest of 0.01, 0.02 … 0.6 with which the endpoint's default run of 27 steps at
-   * shift 5 computes 1.5 times fewer evaluations; 0.06 where none does. Throws `bad-request` for a run in which an expert had fewer
-   * than two steps.
+   * What the manifest holds. The threshold is the smallest of 0.01, 0.02 … 0.6 with which the endpoint's default run of
+   * 27 steps at shift 5 computes 1.5 times fewer evaluations; 0.06 where none does. Throws `bad-request` for a run in
+   * which an expert had fewer than two steps.
    * @param boundary of the model, as in {@link schedule}.
    */
   result(boundary: number | null): Acceleration {

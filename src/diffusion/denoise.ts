@@ -36,7 +36,10 @@ export interface DenoiseHost {
   config: DitConfig;
   /** An expert's weights. Called once for each stage that has steps; the caller owns them. */
   expert(stage: Stage): Promise<BlockWeights>;
-  /** Told before each step of an expert that another follows, and how many steps are left before, the present one among them. */
+  /**
+   * Told before each step of an expert that another follows, and how many steps are left before, the present one among
+   * them.
+   */
   onNextExpert?: ((stage: Stage, stepsBefore: number) => void) | undefined;
   signal?: AbortSignal | undefined;
   /** Told within a step, from 0, which share of its work the GPU has done. */
@@ -65,7 +68,8 @@ export interface StepReport {
 /**
  * Noise to latents [16, T, h, w] in the model's normalised space.
  * @param negative null when no stage is guided.
- * @param from where to go on, with a step left; default: from the noise of `plan.seed`. The result is the same, bit for bit.
+ * @param from where to go on, with a step left; default: from the noise of `plan.seed`. The result is the same, bit for
+ * bit.
  * @returns the finished latents; the caller disposes them.
  */
 export async function denoise(
@@ -156,7 +160,10 @@ function requireState({ stepsDone, latents }: SamplerState, steps: number, neede
   );
 }
 
-/** The latents of a state whose steps are all done; the caller disposes them. Throws `corrupt-data` where there are none. */
+/**
+ * The latents of a state whose steps are all done; the caller disposes them. Throws `corrupt-data` where there are
+ * none.
+ */
 export function finishedLatents({ latentShape }: DenoisePlan, { latents }: SamplerState, gpu: Gpu): GpuTensor {
   const sample = latents.get('sample');
   if (sample?.length !== elementCount(latentShape)) {

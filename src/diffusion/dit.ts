@@ -29,13 +29,14 @@ export interface DitHost {
 }
 
 /**
- * One evaluation of an expert: latents [16, T, h, w] and timestep to one velocity for each branch, in the latents' shape.
- * Layer-major: every branch passes block L before any enters block L + 1, so a block's weights are needed once a step.
- * Branch-major: each branch passes all blocks before the next one starts, in the same residual stream. Either gives the
- * same bits.
+ * One evaluation of an expert: latents [16, T, h, w] and timestep to one velocity for each branch, in the latents'
+ * shape. Layer-major: every branch passes block L before any enters block L + 1, so a block's weights are needed once a
+ * step. Branch-major: each branch passes all blocks before the next one starts, in the same residual stream. Either
+ * gives the same bits.
  * @param texts keys and values of each branch's prompt: conditional first, then unconditional if that branch runs.
  * @param velocities filled; as many as `texts`.
- * @param evaluations what each branch does, as many as `texts`. Where all of them skip, no block's weights are asked for. Default: all compute.
+ * @param evaluations what each branch does, as many as `texts`. Where all of them skip, no block's weights are asked
+ * for. Default: all compute.
  */
 export async function predictVelocity(
   unbounded: DitHost,
@@ -133,7 +134,10 @@ async function embedChunk(host: DitHost, weights: WeightView, chunk: Chunk, x: G
   await run(compiled, weights.feeds(compiled.graph.inputs, { patches: rows }), { x });
 }
 
-/** Keeps what the blocks have added. The embedding is made once more, which is one small product, instead of being held all the way. */
+/**
+ * Keeps what the blocks have added. The embedding is made once more, which is one small product, instead of being held
+ * all the way.
+ */
 async function keepResidual(host: DitHost, weights: WeightView, { x }: Branch, branch: number): Promise<void> {
   const { plan, sessions, activations } = host;
   for (const chunk of plan.chunks) {

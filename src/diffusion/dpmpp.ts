@@ -2,9 +2,9 @@ import { estimateX0, finalStep, levelsOf, type Solver } from './solver';
 import { HISTORY_SHIFT, predictor } from './unipc';
 
 /**
- * DPM-Solver++ 2M, midpoint, x0 prediction: the official code's alternative (Wan2.2 `wan/utils/fm_solvers.py`). Its step is
- * UniPC's predictor without the corrector; at noise level 1, where its table starts, both of the first two steps come out
- * of first order because lambda is -Infinity there.
+ * DPM-Solver++ 2M, midpoint, x0 prediction: the official code's alternative (Wan2.2 `wan/utils/fm_solvers.py`). Its
+ * step is UniPC's predictor without the corrector; at noise level 1, where its table starts, both of the first two
+ * steps come out of first order because lambda is -Infinity there.
  */
 export const dpmpp: Solver = {
   latents: ['sample', 'lastSample', 'x0', 'x0Previous', 'x0Earlier'],

@@ -5,8 +5,8 @@ import { type LinearStorage, linearInputs, vectorInput } from '../onnx/weight-in
 
 /**
  * The ONNX graphs of the diffusion transformer. A block is five graphs round two attention kernels (`dit.ts` tells the
- * story); all of them take their weights as inputs, so one session serves every block of both experts. Equations and names
- * are those of WanModel (Wan2.2 `wan/modules/model.py`).
+ * story); all of them take their weights as inputs, so one session serves every block of both experts. Equations and
+ * names are those of WanModel (Wan2.2 `wan/modules/model.py`).
  */
 
 /** How the matrix called `name` (inside its block, or outside blocks) is stored on the GPU. */
@@ -50,7 +50,9 @@ export function embedGraph(config: DitConfig, tokens: number): Graph {
   return graph;
 }
 
-/** Sinusoid [1, 256] to e [1, C], which modulates the head, and its projection e0 [6, C], which modulates the blocks. */
+/**
+ * Sinusoid [1, 256] to e [1, C], which modulates the head, and its projection e0 [6, C], which modulates the blocks.
+ */
 export function timeGraph(config: DitConfig, storage: StorageOf): Graph {
   const graph = new Graph('time');
   const layer = (x: Value, name: string) => linear(x, linearInputs(graph, name, storage(`${name}.weight`), true));
@@ -82,8 +84,8 @@ export function crossKvGraph(config: DitConfig, storage: StorageOf, rows: number
 }
 
 /**
- * A block's six vectors [C] for one step: `modulation` + e0, in the order shift, scale, gate of self-attention, then of the
- * feed-forward network. Scales come out as 1 + scale, ready to be a norm's weight.
+ * A block's six vectors [C] for one step: `modulation` + e0, in the order shift, scale, gate of self-attention, then of
+ * the feed-forward network. Scales come out as 1 + scale, ready to be a norm's weight.
  */
 export function modulationGraph(config: DitConfig): Graph {
   const graph = new Graph('modulation');

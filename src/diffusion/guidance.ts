@@ -1,4 +1,7 @@
-/** Classifier-free guidance: v = unconditional + g * (conditional - unconditional), with a scale g of its own for each expert. */
+/**
+ * Classifier-free guidance: v = unconditional + g * (conditional - unconditional), with a scale g of its own for each
+ * expert.
+ */
 
 import type { ResolvedRequest } from '../request';
 import type { Schedule, Stage } from './schedule';
@@ -17,9 +20,10 @@ export interface StageGuidance {
 /**
  * The guidance of a stage.
  *
- * At exactly g = 1 the unconditional velocity cancels, so its pass is left out of that stage with an equal result. diffusers
- * (`pipeline_wan.py`) decides once for both stages, from `guidance_scale` above 1; it therefore drops the negative prompt
- * of a guided second stage that follows an unguided first one. Here that stage stays guided, as the caller asked.
+ * At exactly g = 1 the unconditional velocity cancels, so its pass is left out of that stage with an equal result.
+ * diffusers (`pipeline_wan.py`) decides once for both stages, from `guidance_scale` above 1; it therefore drops the
+ * negative prompt of a guided second stage that follows an unguided first one. Here that stage stays guided, as the
+ * caller asked.
  */
 export function guidanceOf(stage: Stage, request: GuidanceScales): StageGuidance {
   const scale = stage === 'high' ? request.guidance_scale : request.guidance_scale_2;

@@ -10,10 +10,14 @@ import { SOLVERS } from './solvers';
 import { collapsedRows } from './text-keys';
 
 /**
- * What sampling holds on the GPU beside weights, counted as it is allocated. `test/gpu/memory.test.ts` compares with the ledger.
+ * What sampling holds on the GPU beside weights, counted as it is allocated. `test/gpu/memory.test.ts` compares with
+ * the ledger.
  */
 
-/** How an expert's matrices lie on the GPU, by names as graphs use them: whole outside blocks, without the prefix inside. */
+/**
+ * How an expert's matrices lie on the GPU, by names as graphs use them: whole outside blocks, without the prefix
+ * inside.
+ */
 export interface ExpertStorage {
   outer: graphs.StorageOf;
   block: graphs.StorageOf;
@@ -27,7 +31,9 @@ export interface DiffusionTask {
   solver: SolverName;
   /** [16, T, h, w]. */
   latentShape: readonly number[];
-  /** Experts that have steps: with two, the second one's text keys are made when everything else is there. Default 2. */
+  /**
+   * Experts that have steps: with two, the second one's text keys are made when everything else is there. Default 2.
+   */
   experts?: 1 | 2;
   /** Default: no matrix is split. */
   storage?: ExpertStorage;

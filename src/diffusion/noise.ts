@@ -1,8 +1,9 @@
 /**
  * `torch.randn` of PyTorch's CPU generator, so that a seed means here what it means in diffusers and ComfyUI.
  *
- * Follows `ATen/core/MT19937RNGEngine.h`, `DistributionsHelper.h` and `native/cpu/DistributionTemplates.h`. Equal to the
- * last bit to PyTorch on x86-64 with AVX2; PyTorch's builds for other processors differ from that one by 5e-7 at most.
+ * Follows `ATen/core/MT19937RNGEngine.h`, `DistributionsHelper.h` and `native/cpu/DistributionTemplates.h`. Equal to
+ * the last bit to PyTorch on x86-64 with AVX2; PyTorch's builds for other processors differ from that one by 5e-7 at
+ * most.
  */
 
 import { ZoetropeError } from '../errors';
@@ -25,8 +26,8 @@ export class Mt19937 {
   #next = STATE_WORDS;
 
   /**
-   * @param seed whole number from 0 to 2^64 - 1 (a `number` up to 2^53 - 1). Only its low 32 bits reach the state, as in
-   *   PyTorch: 42 and 2^32 + 42 give the same words.
+   * @param seed whole number from 0 to 2^64 - 1 (a `number` up to 2^53 - 1). Only its low 32 bits reach the state, as
+   * in   PyTorch: 42 and 2^32 + 42 give the same words.
    * @throws ZoetropeError `bad-request` for anything else.
    */
   constructor(seed: number | bigint) {

@@ -1,11 +1,11 @@
 /**
- * Two uniforms to two normals (Box-Muller) with the f32 arithmetic of PyTorch's AVX2 path, so that noise agrees with it to
- * the last bit: `ATen/native/cpu/avx_mathfun.h`, whose polynomials and constants are those of Cephes (`logf.c`, `sinf.c`),
- * compiled with fused multiply-add. `Math.log`, `Math.sin` and `Math.cos` would change the last bit of one value in six, and
- * may differ from browser to browser; the operations used here may not.
+ * Two uniforms to two normals (Box-Muller) with the f32 arithmetic of PyTorch's AVX2 path, so that noise agrees with it
+ * to the last bit: `ATen/native/cpu/avx_mathfun.h`, whose polynomials and constants are those of Cephes (`logf.c`,
+ * `sinf.c`), compiled with fused multiply-add. `Math.log`, `Math.sin` and `Math.cos` would change the last bit of one
+ * value in six, and may differ from browser to browser; the operations used here may not.
  *
- * Doubles stand in for the fused operation: a product of two f32 is exact in f64, and the sum is rounded to f64 and then to
- * f32. That differs from rounding once in about one of 2^29 results.
+ * Doubles stand in for the fused operation: a product of two f32 is exact in f64, and the sum is rounded to f64 and
+ * then to f32. That differs from rounding once in about one of 2^29 results.
  */
 
 const f32 = Math.fround;

@@ -1,8 +1,8 @@
 import type { PreviewMatrix } from '../manifest';
 
 /**
- * Pictures of latents without a decoder: rgb = weights^T z + bias at each position, the linear map that ComfyUI published
- * for Wan's VAE, or one fitted at import.
+ * Pictures of latents without a decoder: rgb = weights^T z + bias at each position, the linear map that ComfyUI
+ * published for Wan's VAE, or one fitted at import.
  * @param latents [C, T, h, w] in normalised space.
  * @returns T pictures of w×h pixels, RGBA.
  */

@@ -9,9 +9,10 @@ import type { DitPlan } from './activations';
 type Chunk = DitPlan['chunks'][number];
 
 /**
- * What the blocks added to the patch embedding, kept for steps that leave them out; for each guidance branch the residual of the
- * step that was kept last. Half floats with a scale for each token: a third of a GB a branch at 832×480, 0.8 GB at 1280×720, half of
- * what f32 takes. Their rounding of 2^-11 is far below the few percent by which a residual changes until it is reused.
+ * What the blocks added to the patch embedding, kept for steps that leave them out; for each guidance branch the
+ * residual of the step that was kept last. Half floats with a scale for each token: a third of a GB a branch at
+ * 832×480, 0.8 GB at 1280×720, half of what f32 takes. Their rounding of 2^-11 is far below the few percent by which a
+ * residual changes until it is reused.
  */
 export class Residuals implements Disposable {
   private readonly branches: { packed: GpuTensor; sizes: GpuTensor }[][];

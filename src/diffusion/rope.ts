@@ -1,6 +1,6 @@
 /**
- * Positions for the transformer: rotary tables of the token grid, and the sinusoid of the timestep. Angles are f64, as in
- * Wan2.2 `wan/modules/model.py` (`rope_params`, `sinusoidal_embedding_1d`); the values stored are f32.
+ * Positions for the transformer: rotary tables of the token grid, and the sinusoid of the timestep. Angles are f64, as
+ * in Wan2.2 `wan/modules/model.py` (`rope_params`, `sinusoidal_embedding_1d`); the values stored are f32.
  */
 
 import { ZoetropeError } from '../errors';
@@ -11,7 +11,10 @@ const BASE = 10000;
 /** Positions per axis in Wan's own table (`rope_max_seq_len` in diffusers). */
 const MAX_POSITIONS = 1024;
 
-/** Channel pairs of one head that turn with each axis. Pair p is channels 2p and 2p + 1; frame pairs come first, width pairs last. */
+/**
+ * Channel pairs of one head that turn with each axis. Pair p is channels 2p and 2p + 1; frame pairs come first, width
+ * pairs last.
+ */
 export interface RopeSplit {
   frame: number;
   height: number;
@@ -41,7 +44,8 @@ export function ropeSplit(headDim: number): RopeSplit {
  * @param height rows of the token grid H' (latent rows / 2), 1 to 1024.
  * @param width columns of the token grid W' (latent columns / 2), 1 to 1024.
  * @param headDim channels of a head; 128 in every Wan model.
- * @throws ZoetropeError `bad-request` for a grid outside the limits, `bad-checkpoint` for a head size that cannot be split.
+ * @throws ZoetropeError `bad-request` for a grid outside the limits, `bad-checkpoint` for a head size that cannot be
+ * split.
  */
 export function ropeTable(frames: number, height: number, width: number, headDim = 128): Float32Array<ArrayBuffer> {
   const split = ropeSplit(headDim);

@@ -5,8 +5,8 @@ import { elementCount, type GpuTensor } from '../gpu/memory';
 import type { Latent, Slot, Solver, SolverStep } from './solver';
 
 /**
- * What a run needs to go on between two steps. A solver remembers nothing outside its latents, so a run that starts from this
- * gives the bits of one that was never interrupted.
+ * What a run needs to go on between two steps. A solver remembers nothing outside its latents, so a run that starts
+ * from this gives the bits of one that was never interrupted.
  */
 export interface SamplerState {
   /** Steps that are done, 0 to N. */

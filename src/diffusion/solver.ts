@@ -60,8 +60,8 @@ export interface Solver {
   state: readonly Latent[];
   /**
    * @param index of the step, 0 to N - 1.
-   * @param guidance scale g of v = unconditional + g * (conditional - unconditional). At exactly 1 the step does not read
-   *   `unconditional`.
+   * @param guidance scale g of v = unconditional + g * (conditional - unconditional). At exactly 1 the step does not
+   * read   `unconditional`.
    * @throws ZoetropeError `internal` for an index outside the schedule or a guidance that is not finite.
    */
   step(schedule: Schedule, index: number, guidance: number): SolverStep;

@@ -16,9 +16,9 @@ export interface TextEmbedding {
 }
 
 /**
- * Keys and values of a prompt in the blocks of one expert. They depend neither on the step nor on the latents, so making
- * them anew gives what was kept. The rows n..511 of the padded text are all equal; their 512 - n keys are one key here, whose
- * logit the attention kernel raises by ln(512 - n): the same softmax, exactly.
+ * Keys and values of a prompt in the blocks of one expert. They depend neither on the step nor on the latents, so
+ * making them anew gives what was kept. The rows n..511 of the padded text are all equal; their 512 - n keys are one
+ * key here, whose logit the attention kernel raises by ln(512 - n): the same softmax, exactly.
  */
 export interface TextKeys extends Disposable {
   /** Keys to attend to: n + 1, or 512 when no row is padding. */
@@ -104,7 +104,9 @@ export async function textKeys(
   return prompts;
 }
 
-/** Keys and values of one prompt, made when first asked for; one pair of buffers for each block, or one for all of them. */
+/**
+ * Keys and values of one prompt, made when first asked for; one pair of buffers for each block, or one for all of them.
+ */
 class PromptKeys implements TextKeys {
   private readonly scope = new Scope();
   private readonly pairs = new Map<number, { keys: GpuTensor; values: GpuTensor }>();

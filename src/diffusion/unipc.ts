@@ -1,6 +1,6 @@
 /**
- * UniPC of order 2 (B(h) = expm1, "bh2"; x0 prediction), the default solver of Wan: a predictor from one noise level to the
- * next, and at the start of the following step a corrector that moves the sample with the estimate made there.
+ * UniPC of order 2 (B(h) = expm1, "bh2"; x0 prediction), the default solver of Wan: a predictor from one noise level to
+ * the next, and at the start of the following step a corrector that moves the sample with the estimate made there.
  *
  * Follows Wan2.2 `wan/utils/fm_solvers_unipc.py` and diffusers `scheduling_unipc_multistep.py`, in the variable
  * lambda = ln(1 - sigma) - ln(sigma), with coefficients in f64 (upstream: f32).
@@ -9,7 +9,10 @@
 import type { Schedule } from './schedule';
 import { type Combination, estimateX0, finalStep, levelsOf, type Rename, type Solver, type SolverStep } from './solver';
 
-/** The oldest estimate's buffer takes the next step's estimate; the predictor has written the next sample to `lastSample`. */
+/**
+ * The oldest estimate's buffer takes the next step's estimate; the predictor has written the next sample to
+ * `lastSample`.
+ */
 export const HISTORY_SHIFT: readonly Rename[] = [
   { from: 'sample', to: 'lastSample' },
   { from: 'lastSample', to: 'sample' },
@@ -21,8 +24,8 @@ export const HISTORY_SHIFT: readonly Rename[] = [
 /**
  * One step of UniPC; see {@link Solver.step}.
  *
- * Five buffers suffice, because each combination writes over a latent that the step no longer reads: the corrected sample
- * over the predicted one, the next sample over the last one.
+ * Five buffers suffice, because each combination writes over a latent that the step no longer reads: the corrected
+ * sample over the predicted one, the next sample over the last one.
  */
 export function unipcStep(schedule: Schedule, index: number, guidance: number): SolverStep {
   const { sigma, nextSigma } = levelsOf(schedule, index);
@@ -109,7 +112,10 @@ function interval(from: number, to: number): { h: number; expm1: number; scale: 
   return { h, expm1, scale: to / from, weight: -(1 - to) * expm1 };
 }
 
-/** lambda(to) - lambda(from). Lambda is -Infinity at noise level 1, where the coefficients above come out as their limits. */
+/**
+ * lambda(to) - lambda(from). Lambda is -Infinity at noise level 1, where the coefficients above come out as their
+ * limits.
+ */
 function lambdaStep(from: number, to: number): number {
   return Math.log(1 - to) - Math.log(to) - (Math.log(1 - from) - Math.log(from));
 }

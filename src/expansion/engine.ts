@@ -28,9 +28,9 @@ export interface Expansion {
 }
 
 /**
- * Asks the engines in their order; the first answer that passes is the prompt. An engine that fails is passed over with a warning. An
- * answer that breaks the rules, or that `accept` refuses, ends the attempt: the original prompt is used and the log says why.
- * Throws `aborted` only.
+ * Asks the engines in their order; the first answer that passes is the prompt. An engine that fails is passed over with
+ * a warning. An answer that breaks the rules, or that `accept` refuses, ends the attempt: the original prompt is used
+ * and the log says why. Throws `aborted` only.
  *
  * @param accept why an answer must not be used; undefined when it may. Default: everything may.
  */

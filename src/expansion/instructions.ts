@@ -1,6 +1,9 @@
 /** What an expanding model is told. Pure. */
 
-/** Languages that prompts are expanded in: a prompt in Chinese characters stays Chinese, everything else becomes English. */
+/**
+ * Languages that prompts are expanded in: a prompt in Chinese characters stays Chinese, everything else becomes
+ * English.
+ */
 export type ExpansionLanguage = 'en' | 'zh';
 
 /** The language of a prompt's expansion. */
@@ -11,7 +14,10 @@ export function languageOf(prompt: string): ExpansionLanguage {
   return !kana && han * 2 > letters ? 'zh' : 'en';
 }
 
-/** Own words; the practice is that of Wan2.2 `wan/utils/system_prompt.py`. Short, since small models lose track of long rules. */
+/**
+ * Own words; the practice is that of Wan2.2 `wan/utils/system_prompt.py`. Short, since small models lose track of long
+ * rules.
+ */
 export const INSTRUCTIONS: Readonly<Record<ExpansionLanguage, string>> = {
   en: `You turn a short idea into the prompt of a text-to-video model. Think like a film director.
 Rules:

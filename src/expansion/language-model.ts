@@ -10,8 +10,10 @@ import type { ExpansionEngine } from './engine';
 const MAX_NEW_TOKENS = 512;
 
 /**
- * The engine for the model at `url`. The model is loaded for one prompt and freed behind it, before diffusion needs the memory.
- * @param f16 whether the device has half floats, which decides the weights that are asked for unless {@link LanguageModel.dtype} does.
+ * The engine for the model at `url`. The model is loaded for one prompt and freed behind it, before diffusion needs the
+ * memory.
+ * @param f16 whether the device has half floats, which decides the weights that are asked for unless
+ * {@link LanguageModel.dtype} does.
  */
 export function languageModelEngine({ url, dtype }: LanguageModel, ort: Ort, f16: boolean): ExpansionEngine {
   return {

@@ -12,8 +12,8 @@ export interface LanguageModelApi {
 }
 
 /**
- * The engine, given the browser's `LanguageModel`; undefined where there is none. Only a model that is there already is used: a download
- * of gigabytes is for a person to begin. Its languages are few, so Chinese prompts are passed over.
+ * The engine, given the browser's `LanguageModel`; undefined where there is none. Only a model that is there already is
+ * used: a download of gigabytes is for a person to begin. Its languages are few, so Chinese prompts are passed over.
  */
 export function promptApiEngine(api: LanguageModelApi | undefined): ExpansionEngine {
   return {

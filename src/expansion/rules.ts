@@ -44,7 +44,9 @@ const STILL: Readonly<Record<ExpansionLanguage, string>> = {
   zh: '背景有轻微的运动。',
 };
 
-/** The prompt with the settings in front that it does not have, and with slight motion behind if nothing moves in it. */
+/**
+ * The prompt with the settings in front that it does not have, and with slight motion behind if nothing moves in it.
+ */
 export function expandByRules(prompt: string, language: ExpansionLanguage): string {
   const text = prompt.trim();
   const settings = DRAWN[language].test(text)

@@ -3,7 +3,9 @@ import type { ExpansionLanguage } from './instructions';
 
 /** Whether what a language model answered is a prompt. Pure. */
 
-/** Bounds of an answer: the instructions ask for 60 to 200 words, or 80 to 200 characters; small models miss both ends. */
+/**
+ * Bounds of an answer: the instructions ask for 60 to 200 words, or 80 to 200 characters; small models miss both ends.
+ */
 const LENGTHS: Readonly<Record<ExpansionLanguage, { unit: string; min: number; max: number }>> = {
   en: { unit: 'words', min: 15, max: 300 },
   zh: { unit: 'characters', min: 20, max: 500 },

@@ -7,8 +7,9 @@ import { type Answer, type Generator, Queue } from './queue';
 import type { CompletedStatus, InQueueStatus, QueueStatus } from './status';
 
 /**
- * The calls of `@fal-ai/client` 1.10 over an engine in this page: the same names, options and results, with nothing sent anywhere.
- * Options that only a server can honour (`webhookUrl`, `hint`, `startTimeout`, `storageSettings`, `headers`) are refused.
+ * The calls of `@fal-ai/client` 1.10 over an engine in this page: the same names, options and results, with nothing
+ * sent anywhere. Options that only a server can honour (`webhookUrl`, `hint`, `startTimeout`, `storageSettings`,
+ * `headers`) are refused.
  */
 
 /** Of `run`. */

@@ -13,8 +13,8 @@ export interface Failure {
 const REFUSALS: readonly ZoetropeErrorCode[] = ['bad-request', 'missing-component', 'content-policy-violation'];
 
 /**
- * Status and body of an error: 422 with `detail` for what the caller can change in the request, 499 for a cancelled one, 500 for the
- * rest. fal's clients branch on `detail[].type` and `error_type`.
+ * Status and body of an error: 422 with `detail` for what the caller can change in the request, 499 for a cancelled
+ * one, 500 for the rest. fal's clients branch on `detail[].type` and `error_type`.
  */
 export function failureOf(error: unknown): Failure {
   const code = error instanceof ZoetropeError ? error.code : 'internal';

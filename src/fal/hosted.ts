@@ -4,12 +4,21 @@ import { ENDPOINT_ID } from './endpoint';
 import type { Answer } from './queue';
 import type { QueueStatus } from './status';
 
-/** Sends a request to fal's own endpoint instead of this machine's GPU. Nothing here runs unless a person has configured it. */
+/**
+ * Sends a request to fal's own endpoint instead of this machine's GPU. Nothing here runs unless a person has configured
+ * it.
+ */
 
-/** Where to send requests: a server of yours that adds the key, or the key itself, which everybody who opens the page can read. */
+/**
+ * Where to send requests: a server of yours that adds the key, or the key itself, which everybody who opens the page
+ * can read.
+ */
 export type HostedAccess = { proxyUrl: string; credentials?: never } | { credentials: string; proxyUrl?: never };
 
-/** The part of `@fal-ai/client` that is called. Its `createFalClient` is handed in, so a page without it ships nothing of it. */
+/**
+ * The part of `@fal-ai/client` that is called. Its `createFalClient` is handed in, so a page without it ships nothing
+ * of it.
+ */
 export interface OfficialClient {
   subscribe(
     endpointId: string,

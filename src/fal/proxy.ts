@@ -16,9 +16,9 @@ export interface Offer {
 }
 
 /**
- * Page to service worker, on the offer's port. A page with an engine accepts or, when the request is not its own, defers: it answers
- * if no other page does, and says that there is no such request. Pages without an engine are silent. `gone`: the page is being closed
- * in the middle of an answer.
+ * Page to service worker, on the offer's port. A page with an engine accepts or, when the request is not its own,
+ * defers: it answers if no other page does, and says that there is no such request. Pages without an engine are silent.
+ * `gone`: the page is being closed in the middle of an answer.
  */
 export type PageMessage =
   | { type: 'accept' | 'defer' }
@@ -34,8 +34,8 @@ export type WorkerMessage = { type: 'request'; request: RestRequest } | { type: 
 const TARGET_HEADER = 'x-fal-target-url';
 
 /**
- * The hosted address that a request to the proxy means: its header, or the path behind the proxy's own, so that the addresses in
- * a status can be fetched too. Undefined for requests that are none of the proxy's.
+ * The hosted address that a request to the proxy means: its header, or the path behind the proxy's own, so that the
+ * addresses in a status can be fetched too. Undefined for requests that are none of the proxy's.
  *
  * @param proxyUrl absolute, without a final slash.
  */

@@ -60,8 +60,8 @@ interface Job {
 const KEPT = 100;
 
 /**
- * The queue of the endpoint: requests run one after the other, `low` ones when nothing else waits. As on the hosted one, a body
- * that breaks the schema is accepted, is COMPLETED at once, and its result is the refusal.
+ * The queue of the endpoint: requests run one after the other, `low` ones when nothing else waits. As on the hosted
+ * one, a body that breaks the schema is accepted, is COMPLETED at once, and its result is the refusal.
  */
 export class Queue {
   private readonly jobs = new Map<string, Job>();

@@ -3,7 +3,9 @@ import { APPLICATION_ID, ENDPOINT_ID } from './endpoint';
 import type { Queue } from './queue';
 import type { QueueStatus } from './status';
 
-/** The queue's REST API over a {@link Queue}: what the hosted `queue.fal.run` and `fal.run` answer for this endpoint. */
+/**
+ * The queue's REST API over a {@link Queue}: what the hosted `queue.fal.run` and `fal.run` answer for this endpoint.
+ */
 
 /** A request to the hosted API that reaches us instead. */
 export interface RestRequest {
@@ -30,7 +32,10 @@ export type Route =
 
 const METHODS = { submit: 'POST', run: 'POST', status: 'GET', stream: 'GET', result: 'GET', cancel: 'PUT' } as const;
 
-/** Reads an address of the hosted API. Addresses of a request may hold the endpoint's whole name or only its first two parts. */
+/**
+ * Reads an address of the hosted API. Addresses of a request may hold the endpoint's whole name or only its first two
+ * parts.
+ */
 export function route(method: string, address: string): Route {
   const refuse = (status: 404 | 405, message: string): Route => ({ action: 'refuse', status, message });
   const url = parsed(address);
@@ -119,7 +124,8 @@ async function take(queue: Queue, { url, headers, body }: RestRequest, wait: boo
     for await (const _ of queue.watch(id, false));
     return result(queue, id);
   }
-  // A refused body is COMPLETED already; the answer to a submission is IN_QUEUE all the same, as on the hosted endpoint.
+  // A refused body is COMPLETED already; the answer to a submission is IN_QUEUE all the same, as on the hosted
+  // endpoint.
   const status = queue.status(id);
   const { request_id, response_url, status_url, cancel_url } = status;
   const queue_position = status.status === 'IN_QUEUE' ? status.queue_position : 0;

@@ -15,7 +15,10 @@ const WANTED_LIMITS = [
 /** One of the limits of {@link requestGpu}. */
 export type LimitName = (typeof WANTED_LIMITS)[number];
 
-/** Below this subgroup size ONNX Runtime's flash attention is wrong (measured at 4, SwiftShader), so the feature is not requested. */
+/**
+ * Below this subgroup size ONNX Runtime's flash attention is wrong (measured at 4, SwiftShader), so the feature is not
+ * requested.
+ */
 const MIN_SUBGROUP_SIZE = 8;
 
 /** How to ask for a device. */
@@ -43,13 +46,13 @@ export interface Gpu {
   /** Resolves with the error to throw when the device is lost, for whatever reason. */
   readonly lost: Promise<ZoetropeError>;
   /**
-   * Throws if the device is lost, a command of the job that runs has failed, or the job was cancelled. Called before every dispatch,
-   * and by what loads beside the job, which must not use a failure up.
+   * Throws if the device is lost, a command of the job that runs has failed, or the job was cancelled. Called before
+   * every dispatch, and by what loads beside the job, which must not use a failure up.
    */
   check(): void;
   /**
-   * Runs a job: once its signal fires, {@link check} and reads throw `aborted`. What the device has reported explains a foreign error
-   * better than that does itself. One job runs at a time.
+   * Runs a job: once its signal fires, {@link check} and reads throw `aborted`. What the device has reported explains a
+   * foreign error better than that does itself. One job runs at a time.
    */
   job<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T>;
   /** Destroys the device. */

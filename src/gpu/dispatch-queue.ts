@@ -2,9 +2,9 @@ import { throwIfAborted } from '../errors';
 import type { Gpu } from './device';
 
 /**
- * Multiply-adds of convolutions in one dispatch, and of what may be queued before it is waited for, where the device's pace is not known:
- * no driver's watchdog must bite, and a cancel takes effect soon. A GPU of 1 TFLOP/s does them in 100 ms, SwiftShader on two
- * cores in 150 ms.
+ * Multiply-adds of convolutions in one dispatch, and of what may be queued before it is waited for, where the device's
+ * pace is not known: no driver's watchdog must bite, and a cancel takes effect soon. A GPU of 1 TFLOP/s does them in
+ * 100 ms, SwiftShader on two cores in 150 ms.
  */
 const CONVOLUTION_MAC = { gpu: 5e10, cpu: 5e8 };
 
@@ -17,8 +17,8 @@ export interface DispatchOptions {
 }
 
 /**
- * Submits the dispatches of a network of convolutions, and waits whenever enough of them are queued: the tensors between layers are given
- * back at once, but the device frees them only behind the work that reads them.
+ * Submits the dispatches of a network of convolutions, and waits whenever enough of them are queued: the tensors
+ * between layers are given back at once, but the device frees them only behind the work that reads them.
  */
 export class DispatchQueue {
   private queuedMac = 0;

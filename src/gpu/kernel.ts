@@ -34,7 +34,9 @@ export interface Kernel<Shape, Name extends string> {
   readonly plan: (shape: Shape) => KernelPlan;
   /** Full WGSL of a plan, prelude included. */
   code(plan: KernelPlan): string;
-  /** Compiles (once a device and variant), then submits one dispatch. Returns when it is submitted, not when it is done. */
+  /**
+   * Compiles (once a device and variant), then submits one dispatch. Returns when it is submitted, not when it is done.
+   */
   run(gpu: Gpu, shape: Shape, tensors: Record<Name, Binding>): Promise<void>;
   /** Compiles a variant without running it. */
   prepare(gpu: Gpu, shape: Shape): Promise<void>;
@@ -144,7 +146,9 @@ async function compile(device: GPUDevice, label: string, code: string, constants
 const SLOT_BYTES = 256;
 const SLOTS = 64;
 
-/** Ring of parameter blocks. A slot may be overwritten at once: the write is queued behind the dispatch that reads it. */
+/**
+ * Ring of parameter blocks. A slot may be overwritten at once: the write is queued behind the dispatch that reads it.
+ */
 const rings = new WeakMap<GPUDevice, { buffer: GPUBuffer; next: number }>();
 
 function uniform({ device }: Gpu, params: readonly Param[]): GPUBufferBinding {

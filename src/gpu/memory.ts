@@ -5,13 +5,17 @@ export type GpuType = 'float32' | 'float16' | 'int32' | 'uint32' | 'uint8';
 
 const ELEMENT_BYTES: Record<GpuType, number> = { float32: 4, float16: 2, int32: 4, uint32: 4, uint8: 1 };
 
-/** Usage of every tensor: bound by kernels and graphs, copied both ways. Literal bits, so that no GPU global is needed. */
+/**
+ * Usage of every tensor: bound by kernels and graphs, copied both ways. Literal bits, so that no GPU global is needed.
+ */
 const STORAGE_USAGE = 0x80 | 0x08 | 0x04; // STORAGE | COPY_DST | COPY_SRC
 const READ_USAGE = 0x01 | 0x08; // MAP_READ | COPY_DST
 const MAP_READ = 0x01;
 const MAP_USAGE = 0x01 | 0x02; // MAP_READ | MAP_WRITE
 
-/** Bytes of a tensor's buffer: multiples of 16, since ONNX Runtime copies whole 16-byte units when it downloads outputs. */
+/**
+ * Bytes of a tensor's buffer: multiples of 16, since ONNX Runtime copies whole 16-byte units when it downloads outputs.
+ */
 export function tensorBytes(type: GpuType, shape: readonly number[]): number {
   return Math.max(16, Math.ceil((elementCount(shape) * ELEMENT_BYTES[type]) / 16) * 16);
 }
@@ -53,8 +57,9 @@ export class GpuTensor implements Disposable {
 }
 
 /**
- * Every buffer of the device, counted in bytes: tensors, and beside them what is made by calling the device itself, by ONNX
- * Runtime above all. The planner predicts `peakBytes`; a job that ends leaves `liveBytes` as it found it, cancelled or not.
+ * Every buffer of the device, counted in bytes: tensors, and beside them what is made by calling the device itself, by
+ * ONNX Runtime above all. The planner predicts `peakBytes`; a job that ends leaves `liveBytes` as it found it,
+ * cancelled or not.
  */
 export class GpuMemory {
   /** Bytes of all tensors that exist now. */

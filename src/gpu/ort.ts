@@ -29,11 +29,13 @@ export interface GraphModel {
 }
 
 /**
- * A compiled graph. Inputs, outputs and everything in between are our own GPU tensors, so every byte of them is in the ledger:
- * what ONNX Runtime would allocate is declared as an output and bound to the runtime's {@link Workspace}.
+ * A compiled graph. Inputs, outputs and everything in between are our own GPU tensors, so every byte of them is in the
+ * ledger: what ONNX Runtime would allocate is declared as an output and bound to the runtime's {@link Workspace}.
  */
 export interface OrtGraph {
-  /** Submits the graph. Returns when its commands are in the queue, not when they are done. No output may be an input. */
+  /**
+   * Submits the graph. Returns when its commands are in the queue, not when they are done. No output may be an input.
+   */
   run(feeds: Record<string, GpuTensor>, outputs: Record<string, GpuTensor>): Promise<void>;
   /** Frees the session. */
   release(): Promise<void>;
@@ -58,13 +60,18 @@ export interface HostModel {
 /** What a session is told to run on. */
 export type ExecutionProvider = InferenceSession.ExecutionProviderConfig;
 
-/** The last call of each runtime. One wasm instance serves the devices of before and after a loss, so they share the queue. */
+/**
+ * The last call of each runtime. One wasm instance serves the devices of before and after a loss, so they share the
+ * queue.
+ */
 const queues = new WeakMap<OrtModule, Promise<unknown>>();
 
 /** Creates sessions on our device and keeps ONNX Runtime's calls apart: two at once hang or crash a tab (1.30). */
 export class Ort {
   private readonly sessions = new Set<InferenceSession>();
-  /** The last session of a phase, kept until the next phase has one: ONNX Runtime forgets all pipelines with the last. */
+  /**
+   * The last session of a phase, kept until the next phase has one: ONNX Runtime forgets all pipelines with the last.
+   */
   private parked: InferenceSession | undefined;
   private readonly workspace: Workspace;
 
@@ -83,8 +90,8 @@ export class Ort {
     const session = await this.exclusive(graph.name, () =>
       this.ort.InferenceSession.create(model, {
         executionProviders: [
-          // NCHW, since the default NHWC wraps every Conv in Transposes. 'lazyRelease' keeps nothing: all that a graph of
-          // ours needs is bound, and what a kernel might ask for inside goes when its commands are submitted.
+          // NCHW, since the default NHWC wraps every Conv in Transposes. 'lazyRelease' keeps nothing: all that a graph
+          // of ours needs is bound, and what a kernel might ask for inside goes when its commands are submitted.
           {
             name: 'webgpu',
             device: this.gpu.device,

@@ -4,21 +4,25 @@ import type { GpuTensor } from './memory';
 
 /** Bytes of a staging buffer at most: what a scan of verified bytes hands on at a time. */
 const SLICE_BYTES = 2 ** 20;
-/** Bytes of all staging buffers at most, a 4-bit block of A14B: so much is on its way before a write waits for the GPU. */
+/**
+ * Bytes of all staging buffers at most, a 4-bit block of A14B: so much is on its way before a write waits for the GPU.
+ */
 const MOST_BYTES = 256 * 2 ** 20;
 
 const STAGING_USAGE = 0x02 | 0x04; // MAP_WRITE | COPY_SRC
 const MAP_WRITE = 0x02;
 
 /**
- * Writes tensors through mapped buffers that are used again and again, so that what an upload takes is bounded and in the
- * ledger. On Dawn in Node, 192 MiB took 26 to 113 ms this way, in
- * 8 MiB at a time, and 257 to 485 ms by `writeBuffer`.
+ * Writes tensors through mapped buffers that are used again and again, so that what an upload takes is bounded and in
+ * the ledger. On Dawn in Node, 192 MiB took 26 to 113 ms this way, in 8 MiB at a time, and 257 to 485 ms by
+ * `writeBuffer`.
  */
 export class Staging implements Disposable {
   /** Mapped buffers that wait for bytes. */
   private readonly idle: GPUBuffer[] = [];
-  /** Buffers whose bytes the GPU has not copied yet, in the order of their submission; each resolves when it is idle. */
+  /**
+   * Buffers whose bytes the GPU has not copied yet, in the order of their submission; each resolves when it is idle.
+   */
   private readonly busy = new Map<GPUBuffer, Promise<void>>();
   private readonly sliceBytes: number;
   private disposed = false;
@@ -33,7 +37,8 @@ export class Staging implements Disposable {
   }
 
   /**
-   * Replaces bytes of a tensor from `offsetBytes` on, behind all commands that are queued. Resolves when `bytes` may be changed.
+   * Replaces bytes of a tensor from `offsetBytes` on, behind all commands that are queued. Resolves when `bytes` may be
+   * changed.
    * @param offsetBytes a multiple of 4.
    */
   async write(tensor: GpuTensor, bytes: ArrayBufferView, offsetBytes = 0): Promise<void> {

@@ -18,8 +18,8 @@ import type { GpuTensor, GpuType } from './memory';
 import type { Staging } from './staging';
 
 /**
- * A set of weights in GPU buffers, one buffer a tensor, bound as graph inputs by name. Floats are float32 whatever their
- * file holds: ONNX Runtime accumulates half products in half precision (1.30), which 5,120 terms do not bear.
+ * A set of weights in GPU buffers, one buffer a tensor, bound as graph inputs by name. Floats are float32 whatever
+ * their file holds: ONNX Runtime accumulates half products in half precision (1.30), which 5,120 terms do not bear.
  */
 export class Weights implements Disposable {
   private readonly tensors = new Map<string, GpuTensor>();
@@ -32,8 +32,8 @@ export class Weights implements Disposable {
   ) {}
 
   /**
-   * Reads and uploads tensors one by one, slice by slice where the source can, so that no more than a slice is in the heap. Frees
-   * what it made when it throws.
+   * Reads and uploads tensors one by one, slice by slice where the source can, so that no more than a slice is in the
+   * heap. Frees what it made when it throws.
    * @param options.names default: every tensor of the source.
    * @param options.maxBindingBytes a matrix larger than this is split by rows. Default: what the device binds.
    * @param options.staging carries the bytes, then and in {@link reload}. Default: the device's queue.
@@ -104,7 +104,10 @@ export class Weights implements Disposable {
     return gpuMatrixStorage(this.entries, name, this.maxBindingBytes);
   }
 
-  /** Puts a tensor on the GPU, a large matrix in parts and its scales and zero points along with it. Takes buffers from `old`. */
+  /**
+   * Puts a tensor on the GPU, a large matrix in parts and its scales and zero points along with it. Takes buffers from
+   * `old`.
+   */
   private async add(
     name: string,
     entry: TensorEntry,
@@ -168,8 +171,8 @@ export interface WeightView {
 }
 
 /**
- * A network of equal blocks, wherever its weights are. A view of a block is good until the next block is asked for; asking
- * in order, over and over, lets a streamed one fetch ahead.
+ * A network of equal blocks, wherever its weights are. A view of a block is good until the next block is asked for;
+ * asking in order, over and over, lets a streamed one fetch ahead.
  */
 export interface BlockWeights {
   /** Everything outside the blocks. */
@@ -208,8 +211,8 @@ function gpuBytes({ dtype, shape }: TensorEntry): number {
 }
 
 /**
- * Rows of each part of a matrix of `rows` rows and `sizeBytes` bytes when no part may exceed `limitBytes`: as few parts as
- * possible, of equal length but for the last.
+ * Rows of each part of a matrix of `rows` rows and `sizeBytes` bytes when no part may exceed `limitBytes`: as few parts
+ * as possible, of equal length but for the last.
  */
 export function splitRows(rows: number, sizeBytes: number, limitBytes: number): number[] {
   const fitting = Math.max(1, Math.floor(limitBytes / (sizeBytes / rows)));

@@ -5,8 +5,8 @@ import type { Gpu } from './device';
 const UNDER_WAY = 2;
 
 /**
- * Keeps little work queued on the device, however fast it is submitted: whoever cancels waits for what is under way, and a
- * queue full of minutes would be computed to its end. Work is counted in multiply-adds.
+ * Keeps little work queued on the device, however fast it is submitted: whoever cancels waits for what is under way,
+ * and a queue full of minutes would be computed to its end. Work is counted in multiply-adds.
  */
 export class WorkQueue {
   /** Multiply-adds submitted behind the last portion. */
@@ -24,7 +24,9 @@ export class WorkQueue {
     private readonly onDone: (mac: number) => void = () => undefined,
   ) {}
 
-  /** Counts work that has been submitted; resolves when more may be. Throws `aborted` at once when the signal says so. */
+  /**
+   * Counts work that has been submitted; resolves when more may be. Throws `aborted` at once when the signal says so.
+   */
   async add(mac: number): Promise<void> {
     this.open += mac;
     if (this.open < this.portionMac) return;

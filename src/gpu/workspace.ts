@@ -2,8 +2,8 @@ import type { Gpu } from './device';
 import { type GpuTensor, tensorBytes } from './memory';
 
 /**
- * Memory for what lies between the inputs and outputs of graphs. Graphs run one after the other on the device's queue, so one
- * set of slots serves them all; a slot grows to the largest that any graph asked for.
+ * Memory for what lies between the inputs and outputs of graphs. Graphs run one after the other on the device's queue,
+ * so one set of slots serves them all; a slot grows to the largest that any graph asked for.
  */
 export class Workspace {
   private readonly slots: GpuTensor[] = [];

@@ -169,9 +169,9 @@ function inOrder(components: Manifest['components']): Manifest['components'] {
 }
 
 /**
- * Imports components into a folder, replacing those of the same names, and makes it a model when none is missing. Stopped, it goes on
- * like any import. Throws `bad-request` where the folder's other components are of another storage or size, `bad-checkpoint` where the parts
- * do not fit together, and what writing throws.
+ * Imports components into a folder, replacing those of the same names, and makes it a model when none is missing.
+ * Stopped, it goes on like any import. Throws `bad-request` where the folder's other components are of another storage
+ * or size, `bad-checkpoint` where the parts do not fit together, and what writing throws.
  */
 export async function importComponents(
   opened: OpenedComponents,

@@ -1,8 +1,8 @@
 import type { SourceSpec } from './protocol';
 
 /**
- * Handles of the files and folders that unfinished imports read, kept in IndexedDB, the one place of a browser that can hold them. Forgetting
- * is no error anywhere: the person is asked for the same files again.
+ * Handles of the files and folders that unfinished imports read, kept in IndexedDB, the one place of a browser that can
+ * hold them. Forgetting is no error anywhere: the person is asked for the same files again.
  */
 
 const DATABASE = 'zoetrope-imports';

@@ -29,8 +29,9 @@ import { storeTarget, writing } from './target';
 import type { ConvertPool } from './threads';
 
 /**
- * Imports into the store. A model's folder is named by the hash of its manifest, which is known at the end, so an import
- * works in a folder of its own, named by what it is made from and how, and moves its files when they are complete.
+ * Imports into the store. A model's folder is named by the hash of its manifest, which is known at the end, so an
+ * import works in a folder of its own, named by what it is made from and how, and moves its files when they are
+ * complete.
  */
 
 const IMPORT_PREFIX = 'import-';
@@ -73,11 +74,13 @@ function stopped(cause: unknown): ZoetropeError {
 }
 
 /**
- * Imports a checkpoint into the store, or continues to, and gives the model's id. The same sources and settings are the same import: it goes
- * on where it stopped, gives at once what it has already made, and waits where another tab does it.
+ * Imports a checkpoint into the store, or continues to, and gives the model's id. The same sources and settings are the
+ * same import: it goes on where it stopped, gives at once what it has already made, and waits where another tab does
+ * it.
  *
- * Throws `bad-checkpoint` and `unreadable-source` for the sources, `bad-request` for a name or licence, `storage-full` before the first byte when the model may not fit and
- * when the disk is full after all, `aborted` at the signal. What is there after either stays.
+ * Throws `bad-checkpoint` and `unreadable-source` for the sources, `bad-request` for a name or licence, `storage-full`
+ * before the first byte when the model may not fit and when the disk is full after all, `aborted` at the signal. What
+ * is there after either stays.
  */
 export async function importModel(
   host: StoreHost,

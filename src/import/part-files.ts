@@ -18,7 +18,10 @@ export type PartFiles =
 const NCNN_GRAPH = /\.param$/i;
 const NCNN_WEIGHTS = /\.bin$/i;
 
-/** The sources as an optional part; undefined when they are none. Throws `unreadable-source` for a graph without its weights. */
+/**
+ * The sources as an optional part; undefined when they are none. Throws `unreadable-source` for a graph without its
+ * weights.
+ */
 export async function partIn(sources: readonly ImportSource[]): Promise<PartFiles | undefined> {
   const [first] = sources;
   const graph = sources.find(({ path, file }) => file && NCNN_GRAPH.test(path));
@@ -48,7 +51,8 @@ async function weightsOf(path: string, sources: readonly ImportSource[]): Promis
 }
 
 /**
- * Writes the folder of an optional part. Throws `bad-checkpoint`, `unreadable-source`, `aborted`, or `bad-request` for the licence.
+ * Writes the folder of an optional part. Throws `bad-checkpoint`, `unreadable-source`, `aborted`, or `bad-request` for
+ * the licence.
  * @param options.license SPDX identifier of the weights' licence; default "unknown".
  */
 export function writePart(

@@ -12,8 +12,8 @@ import { storeTarget } from './target';
 const OVERHEAD_BYTES = 1024 * 1024;
 
 /**
- * Imports a part from its publisher's files, replacing one that is there. Gives its id. Throws `storage-full` before the first byte
- * when it may not fit, `model-in-use` while the part is open, and what {@link writePart} throws.
+ * Imports a part from its publisher's files, replacing one that is there. Gives its id. Throws `storage-full` before
+ * the first byte when it may not fit, `model-in-use` while the part is open, and what {@link writePart} throws.
  */
 export async function importPart(
   host: StoreHost,

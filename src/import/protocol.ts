@@ -8,7 +8,10 @@ import type { ImportOutlook } from './inspect';
 /** Something to import, as it crosses the worker boundary. */
 export type SourceSpec = (
   | { kind: 'url'; url: string }
-  /** `path` is the name; files of one folder have it before their own, `transformer/a.safetensors` below `Wan` as `Wan/transformer/…`. */
+  /**
+   * `path` is the name; files of one folder have it before their own, `transformer/a.safetensors` below `Wan` as
+   * `Wan/transformer/…`.
+   */
   | { kind: 'file'; path: string; file: Blob }
   | { kind: 'handle'; handle: FileSystemFileHandle | FileSystemDirectoryHandle }
 ) & {
@@ -57,7 +60,8 @@ export interface Importer {
   /** Tells what the sources are, from their headers alone. */
   inspect(sources: SourceSpec[]): Promise<ImportOutlook>;
   /**
-   * Imports into the store, or continues to. `job` identifies the work for {@link stop}. Gives the {@link StoredModel.id}, or of an optional part the {@link StoredPart.id}.
+   * Imports into the store, or continues to. `job` identifies the work for {@link stop}. Gives the
+   * {@link StoredModel.id}, or of an optional part the {@link StoredPart.id}.
    */
   run(
     sources: SourceSpec[],
@@ -66,7 +70,10 @@ export interface Importer {
     report: (progress: StoreProgress) => void,
   ): Promise<string>;
   unfinished(): Promise<UnfinishedImport[]>;
-  /** Sources and settings of an unfinished import that can go on without choosing again. Throws `unreadable-source` for others. */
+  /**
+   * Sources and settings of an unfinished import that can go on without choosing again. Throws `unreadable-source` for
+   * others.
+   */
   recall(id: string): Promise<{ sources: SourceSpec[]; settings: ImportSettings }>;
   parts(): Promise<StoredPart[]>;
   /** Ends the work with `aborted`. What is there stays. */

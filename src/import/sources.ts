@@ -88,8 +88,8 @@ async function fileSources(specs: readonly Extract<SourceSpec, { kind: 'file' }>
 }
 
 /**
- * Opens the sources. Throws `bad-request` when there are none or an address is none, and `unreadable-source` for what cannot be
- * read.
+ * Opens the sources. Throws `bad-request` when there are none or an address is none, and `unreadable-source` for what
+ * cannot be read.
  */
 export async function openSpecs(specs: readonly SourceSpec[], signal?: AbortSignal): Promise<ImportSource[]> {
   if (specs.length === 0) {

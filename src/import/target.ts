@@ -7,8 +7,8 @@ import { modelPath } from '../store/pieces';
 /** Folders of the store as targets of imports. */
 
 /**
- * Runs work that writes. A full disk throws `storage-full` with the bytes that are missing, everything else that the disk throws is
- * `storage-unavailable`.
+ * Runs work that writes. A full disk throws `storage-full` with the bytes that are missing, everything else that the
+ * disk throws is `storage-unavailable`.
  */
 export async function writing<T>(disk: Disk, missingBytes: () => number, work: () => T | Promise<T>): Promise<T> {
   try {
@@ -21,7 +21,8 @@ export async function writing<T>(disk: Disk, missingBytes: () => number, work: (
 }
 
 /**
- * A folder of the store as an import writes it: a model's or part's layout, with the import's journal among its files. Every write is on the disk when it resolves. Throws as {@link writing} does.
+ * A folder of the store as an import writes it: a model's or part's layout, with the import's journal among its files.
+ * Every write is on the disk when it resolves. Throws as {@link writing} does.
  * @param neededBytes what the import writes at most.
  */
 export function storeTarget(disk: Disk, folder: string, neededBytes: number): ResumableFolder {

@@ -3,8 +3,8 @@ import type { Checkpoint } from '../checkpoint/weights';
 import { messageOf, ZoetropeError, type ZoetropeErrorCode } from '../errors';
 
 /**
- * Converts slices in threads, one for each core: threads of Node or workers of a browser. Every thread opens the sources itself and
- * reads, decodes and quantises what it is told; the one that asks hashes and writes.
+ * Converts slices in threads, one for each core: threads of Node or workers of a browser. Every thread opens the
+ * sources itself and reads, decodes and quantises what it is told; the one that asks hashes and writes.
  */
 
 /** Most threads of one import, because each holds some 50 MiB. */

@@ -18,7 +18,10 @@ export interface UrlOptions extends Partial<Pick<StoreHost, 'fetch' | 'now' | 's
   stallMs?: number | undefined;
 }
 
-/** `fetch` for ranges that asks again for what breaks off, falls silent or is put off, as downloads do (`store/retry.ts`). */
+/**
+ * `fetch` for ranges that asks again for what breaks off, falls silent or is put off, as downloads do
+ * (`store/retry.ts`).
+ */
 export function patientFetch(options: UrlOptions): Fetch {
   const { signal = new AbortController().signal, stallMs } = options;
   const { fetch = (url, init) => globalThis.fetch(url, init), now = Date.now, random = Math.random } = options;
@@ -44,10 +47,11 @@ export function patientFetch(options: UrlOptions): Fetch {
 }
 
 /**
- * A source on a web server. A path that ends with a slash, or with neither an ending nor a query, is a folder; everything else is a
- * file. A query, such as `?download=true` or a signature, is sent with every request; the source's path, which messages show and whose words
- * tell the expert, is without it. What a server breaks off or puts off is asked for again, seven times in all. Throws `bad-request` for
- * other addresses and `unreadable-source` for a file that is not there.
+ * A source on a web server. A path that ends with a slash, or with neither an ending nor a query, is a folder;
+ * everything else is a file. A query, such as `?download=true` or a signature, is sent with every request; the source's
+ * path, which messages show and whose words tell the expert, is without it. What a server breaks off or puts off is
+ * asked for again, seven times in all. Throws `bad-request` for other addresses and `unreadable-source` for a file that
+ * is not there.
  */
 export async function urlSource(url: string, options: UrlOptions = {}): Promise<ImportSource> {
   if (!isUrl(url) || !URL.canParse(url)) {

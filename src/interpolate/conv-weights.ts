@@ -68,8 +68,8 @@ export abstract class ConvWeights implements Disposable {
 }
 
 /**
- * Reads `<conv>.weight` and `<conv>.bias` of every convolution in `shapes`, one by one, into `weights`. Frees `weights` when it
- * throws: `bad-checkpoint` for another network, `aborted`, and what the source throws.
+ * Reads `<conv>.weight` and `<conv>.bias` of every convolution in `shapes`, one by one, into `weights`. Frees `weights`
+ * when it throws: `bad-checkpoint` for another network, `aborted`, and what the source throws.
  * @param name of the network, for errors.
  */
 export async function loadConvs<W extends ConvWeights>(

@@ -28,8 +28,8 @@ function levelsOf(name: string): number[] {
 }
 
 /**
- * Multiply-adds of one frame between two as a whole, the features of both included. Of several frames in a row less is computed: features
- * of a frame serve both its pairs.
+ * Multiply-adds of one frame between two as a whole, the features of both included. Of several frames in a row less is
+ * computed: features of a frame serve both its pairs.
  */
 export function filmMac(config: FilmConfig, width: number, height: number): number {
   const padded = (side: number) => Math.ceil(side / FILM_MULTIPLE) * FILM_MULTIPLE;

@@ -36,7 +36,10 @@ export interface FilmFlows extends Disposable {
   levels: readonly GpuTensor[];
 }
 
-/** FILM's layers on pictures of one size, a multiple of 64 on each side. What its methods give back belongs to the caller. */
+/**
+ * FILM's layers on pictures of one size, a multiple of 64 on each side. What its methods give back belongs to the
+ * caller.
+ */
 export class FilmNetwork {
   private readonly queue: DispatchQueue;
 
@@ -50,8 +53,8 @@ export class FilmNetwork {
   }
 
   /**
-   * Pyramids of a picture. The extractor begins at every level of the picture, each time with its first stage, and a level's features
-   * are what all the stages make that come to lie there.
+   * Pyramids of a picture. The extractor begins at every level of the picture, each time with its first stage, and a
+   * level's features are what all the stages make that come to lie there.
    * @param fill fills the picture of the finest level.
    */
   async pyramid(fill: (picture: GpuTensor) => Promise<void>): Promise<FilmPyramid> {
@@ -145,8 +148,8 @@ export class FilmNetwork {
   }
 
   /**
-   * The last features of the frame at `time`, [h + 2, w + 2, filters]: both pictures and their features moved there, and fused from
-   * coarse to fine.
+   * The last features of the frame at `time`, [h + 2, w + 2, filters]: both pictures and their features moved there,
+   * and fused from coarse to fine.
    * @param forward flow from the first picture to the second, which moves the second one towards the first.
    * @param backward flow from the second to the first.
    */

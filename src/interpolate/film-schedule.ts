@@ -11,17 +11,21 @@ export interface FilmStep {
 }
 
 /**
- * The order in which FILM makes `count` frames between two, "most central first": of all missing frames the one closest to the middle of
- * its gap, made of the frames on both sides of the gap. One and three frames are halvings, so 0.5 throughout; two are made at 2/3
- * and 1/2, four at 2/5, 1/2, 2/3 and 1/2. Of two thirds, which are as central as each other, the later one is taken, of other such
- * pairs the earlier, which is what floating point makes of the comparison in `dajes/frame-interpolation-pytorch`.
+ * The order in which FILM makes `count` frames between two, "most central first": of all missing frames the one closest
+ * to the middle of its gap, made of the frames on both sides of the gap. One and three frames are halvings, so 0.5
+ * throughout; two are made at 2/3 and 1/2, four at 2/5, 1/2, 2/3 and 1/2. Of two thirds, which are as central as each
+ * other, the later one is taken, of other such pairs the earlier, which is what floating point makes of the comparison
+ * in `dajes/frame-interpolation-pytorch`.
  * @param count 1 to 4.
  */
 export function filmSchedule(count: number): FilmStep {
   return stepOf(0, count + 1)!;
 }
 
-/** What happens inside one gap does not depend on the others, so the order between gaps is left to whoever runs the steps. */
+/**
+ * What happens inside one gap does not depend on the others, so the order between gaps is left to whoever runs the
+ * steps.
+ */
 function stepOf(first: number, last: number): FilmStep | undefined {
   let frame: number | undefined;
   let least = Number.POSITIVE_INFINITY;

@@ -22,7 +22,8 @@ const FADE = 64;
 const MIN_TILE = 256;
 
 /**
- * Pictures whose features may be held at once: the two given ones, and of four frames between them two more. The fewest frames need two.
+ * Pictures whose features may be held at once: the two given ones, and of four frames between them two more. The fewest
+ * frames need two.
  */
 const PICTURES = 4;
 
@@ -82,9 +83,9 @@ function spans(side: number, tile: number): Span[] {
 }
 
 /**
- * The runs that make a frame of `height` × `width`, row by row, each on `tile` pixels. One where the whole frame fits; then it lies in the
- * middle. Otherwise tiles overlap by 128 pixels or more, of which the middle 64 are blended; a frame then differs from that of one
- * run, since FILM sees motion in up to all of the picture.
+ * The runs that make a frame of `height` × `width`, row by row, each on `tile` pixels. One where the whole frame fits;
+ * then it lies in the middle. Otherwise tiles overlap by 128 pixels or more, of which the middle 64 are blended; a
+ * frame then differs from that of one run, since FILM sees motion in up to all of the picture.
  */
 export function filmTiles([height, width]: Size, tile: Size): FilmTile[] {
   return spans(height, tile[0]).flatMap((row) =>
@@ -99,8 +100,8 @@ export function filmTiles([height, width]: Size, tile: Size): FilmTile[] {
 }
 
 /**
- * Layout of what the fusion reads at a level: picture (3, and one of zeros), features, the same of the other frame, both flows, and behind
- * them `more` channels of the coarser level.
+ * Layout of what the fusion reads at a level: picture (3, and one of zeros), features, the same of the other frame,
+ * both flows, and behind them `more` channels of the coarser level.
  */
 export function filmFusionLayout(
   config: FilmConfig,
@@ -226,7 +227,10 @@ function filmInputs(config: FilmConfig, name: string, into: number): number {
   return Math.ceil(into / 4) * 4;
 }
 
-/** Every size that the network may run on, largest first: the whole frame, extended to multiples of 64, then tiles of it. */
+/**
+ * Every size that the network may run on, largest first: the whole frame, extended to multiples of 64, then tiles of
+ * it.
+ */
 export function filmTileSizes([height, width]: Size): Size[] {
   const whole: Size = [padded(height), padded(width)];
   const sizes: Size[] = [];
@@ -247,8 +251,8 @@ export interface FilmLimits {
 }
 
 /**
- * The largest pictures that the network can run on: the whole frame, extended to multiples of 64, or a tile of it. Throws
- * `out-of-memory` where not even the smallest tile fits.
+ * The largest pictures that the network can run on: the whole frame, extended to multiples of 64, or a tile of it.
+ * Throws `out-of-memory` where not even the smallest tile fits.
  */
 export function chooseFilmTile(config: FilmConfig, frame: Size, type: 'f16' | 'f32', limits: FilmLimits): Size {
   const whole: Size = [padded(frame[0]), padded(frame[1])];

@@ -65,7 +65,10 @@ export function packPyramidConv(
   return { weight, into: total, out: wide };
 }
 
-/** torch's [out, into] of a last layer as [into, columns], the order of `kernels/flow-residual` and `kernels/tile-output`. */
+/**
+ * torch's [out, into] of a last layer as [into, columns], the order of `kernels/flow-residual` and
+ * `kernels/tile-output`.
+ */
 export function packColumns(values: ArrayLike<number>, out: number, into: number, columns: number): Float32Array {
   const packed = new Float32Array(roundUp(into) * columns);
   for (let o = 0; o < out; o++) {
@@ -100,8 +103,8 @@ export class FilmWeights extends ConvWeights {
 }
 
 /**
- * Reads FILM's tensors one by one and uploads them, as half floats where the device has them. Frees what it made when it throws:
- * `bad-checkpoint` for another network, `aborted`, and what the source throws.
+ * Reads FILM's tensors one by one and uploads them, as half floats where the device has them. Frees what it made when
+ * it throws: `bad-checkpoint` for another network, `aborted`, and what the source throws.
  * @param type default: f16 where the device has it.
  */
 export async function loadFilm(

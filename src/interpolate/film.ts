@@ -10,16 +10,22 @@ import type { FilmWeights } from './film-weights';
 import type { Clip, Interpolator, InterpolatorModel, RgbFrame } from './interpolator';
 
 /**
- * Bytes that the network may take beside weights and frames, where nothing else is said. A frame of 720p as a whole takes 1.9 GB in half
- * floats.
+ * Bytes that the network may take beside weights and frames, where nothing else is said. A frame of 720p as a whole
+ * takes 1.9 GB in half floats.
  */
 export const FILM_BUDGET_BYTES = 3 * 2 ** 30;
 
 /** A clip that frames are made for; its `tile` is one of `filmTileSizes`, by default the largest for the budget. */
 export interface FilmOptions extends Clip {
-  /** Bytes that the network may take beside weights and frames; it runs in tiles where a frame takes more. Default 3 GiB. */
+  /**
+   * Bytes that the network may take beside weights and frames; it runs in tiles where a frame takes more. Default 3
+   * GiB.
+   */
   budgetBytes?: number | undefined;
-  /** Sees `features N` of the first picture, and `forward N` and `backward N` flows, from the finest level 0 on. Called between dispatches. */
+  /**
+   * Sees `features N` of the first picture, and `forward N` and `backward N` flows, from the finest level 0 on. Called
+   * between dispatches.
+   */
   tap?: ((name: string, tensor: GpuTensor) => Promise<void>) | undefined;
 }
 
@@ -86,7 +92,8 @@ export class Film implements Interpolator<FilmPicture> {
   }
 
   /**
-   * The frame at a time strictly between 0, the first picture, and 1, the second: [3, 1, height, width]. The caller disposes it.
+   * The frame at a time strictly between 0, the first picture, and 1, the second: [3, 1, height, width]. The caller
+   * disposes it.
    */
   async at(before: FilmPicture, after: FilmPicture, time: number): Promise<GpuTensor> {
     if (!(time > 0 && time < 1)) {

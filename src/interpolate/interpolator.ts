@@ -12,13 +12,13 @@ export interface RgbFrame {
 /** Makes the frames between two, for one size of picture. Holds scratch memory until it is disposed. */
 export interface Interpolator<Prepared extends Disposable = Disposable> extends Disposable {
   /**
-   * A frame as the network reads it, with whatever can be computed from it alone, so that both pairs that it belongs to share
-   * that. It does not refer to the frame's tensor any more; the caller disposes it.
+   * A frame as the network reads it, with whatever can be computed from it alone, so that both pairs that it belongs to
+   * share that. It does not refer to the frame's tensor any more; the caller disposes it.
    */
   prepare(frame: RgbFrame): Promise<Prepared>;
   /**
-   * The `count` frames between two, at equal distances, in the order of time. Each is valid until the next is asked for.
-   * Calls must not overlap. Throws `aborted`, `out-of-memory`, `device-lost`.
+   * The `count` frames between two, at equal distances, in the order of time. Each is valid until the next is asked
+   * for. Calls must not overlap. Throws `aborted`, `out-of-memory`, `device-lost`.
    */
   between(before: Prepared, after: Prepared, count: number): AsyncGenerator<RgbFrame>;
 }

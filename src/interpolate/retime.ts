@@ -6,9 +6,9 @@ export function timesBetween(count: number): number[] {
 }
 
 /**
- * A clip with `count` new frames inside each neighbouring pair: of N frames N + (N - 1) count, the given ones unchanged among
- * them. Two given frames at most are held, as the interpolator prepared them; a frame that is yielded is valid until the next
- * is asked for. Frees what it made when it ends early or throws, and ends `frames`.
+ * A clip with `count` new frames inside each neighbouring pair: of N frames N + (N - 1) count, the given ones unchanged
+ * among them. Two given frames at most are held, as the interpolator prepared them; a frame that is yielded is valid
+ * until the next is asked for. Frees what it made when it ends early or throws, and ends `frames`.
  * @param count 1 to 4.
  */
 export async function* retime<Prepared extends Disposable>(

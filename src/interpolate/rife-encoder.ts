@@ -6,7 +6,10 @@ import { RIFE_ENCODER_WIDTH } from '../part/rife';
 import type { RifeLayers } from './rife-layers';
 import { encoderSizes, type Size } from './rife-sizes';
 
-/** The image encoder of RIFE 4.22.lite and later: channels that belong to a frame alone, so that both its pairs and all times share them. */
+/**
+ * The image encoder of RIFE 4.22.lite and later: channels that belong to a frame alone, so that both its pairs and all
+ * times share them.
+ */
 export class RifeEncoder implements Disposable {
   private readonly scope = new Scope();
   private readonly picture: GpuTensor;

@@ -21,8 +21,8 @@ export class RifeLayers {
   }
 
   /**
-   * A tensor [height + 2, width + 2, channels] of the weights' type, channels last, with a border of zeros that no kernel writes. The
-   * caller disposes it.
+   * A tensor [height + 2, width + 2, channels] of the weights' type, channels last, with a border of zeros that no
+   * kernel writes. The caller disposes it.
    */
   bordered(label: string, [height, width]: Size, channels: number): GpuTensor {
     const element = this.weights.type === 'f16' ? 'float16' : 'float32';

@@ -37,7 +37,10 @@ export function rifeEncoderMac(config: RifeConfig, width: number, height: number
   return half[0] * half[1] * (9 * (3 * inner + 2 * inner * inner) + 16 * inner * config.encoder);
 }
 
-/** Multiply-adds of one frame between two, their encoding aside: 3 × 3 convolutions, and 4 × 4 to the head's planes of 2 × 2 pixels. */
+/**
+ * Multiply-adds of one frame between two, their encoding aside: 3 × 3 convolutions, and 4 × 4 to the head's planes of 2
+ * × 2 pixels.
+ */
 export function rifeMac(config: RifeConfig, width: number, height: number): number {
   const size: Size = [padded(height, config), padded(width, config)];
   return config.channels.reduce((sum, channels, block) => {

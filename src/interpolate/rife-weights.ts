@@ -36,8 +36,9 @@ export function packConv(values: Float32Array, shape: readonly number[]): Packed
 }
 
 /**
- * torch's transposed [into, out, 4, 4] in the order of `kernels/deconv-shuffle` and `kernels/image-deconv`: [into / 4, 4 pixels, 4, 4 phases × out]. Output row
- * 2 i + py takes input row i - 1 + py + j with kernel row 3 - py - 2 j, and columns alike.
+ * torch's transposed [into, out, 4, 4] in the order of `kernels/deconv-shuffle` and `kernels/image-deconv`:
+ * [into / 4, 4 pixels, 4, 4 phases × out]. Output row 2 i + py takes input row i - 1 + py + j with kernel row 3 - py -
+ * 2 j, and columns alike.
  */
 export function packDeconv(values: Float32Array, shape: readonly number[]): PackedConv {
   const [into, out] = shape as [number, number];
@@ -58,8 +59,8 @@ export function packDeconv(values: Float32Array, shape: readonly number[]): Pack
 }
 
 /**
- * Reads RIFE's tensors one by one and uploads them, as half floats where the device has them. Frees what it made when it throws:
- * `bad-checkpoint` for another network, `aborted`, and what the source throws.
+ * Reads RIFE's tensors one by one and uploads them, as half floats where the device has them. Frees what it made when
+ * it throws: `bad-checkpoint` for another network, `aborted`, and what the source throws.
  * @param type default: f16 where the device has it.
  */
 export async function loadRife(

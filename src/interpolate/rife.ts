@@ -17,16 +17,20 @@ import type { RifeWeights } from './rife-weights';
 /** A clip that frames are made for, always in one run. */
 export interface RifeOptions extends Omit<Clip, 'tile'> {
   /**
-   * What lies beyond the frame where its sides are no multiples of what the network takes. Default `replicate`, which shows no dark seam. Neither is better
-   * throughout: on moving textures of 112 × 80 pixels the outer 8 rows and columns reach 35.0 dB with it and 36.5 dB with the zeros
-   * of the reference programs, on others it is the other way round.
+   * What lies beyond the frame where its sides are no multiples of what the network takes. Default `replicate`, which
+   * shows no dark seam. Neither is better throughout: on moving textures of 112 × 80 pixels the outer 8 rows and
+   * columns reach 35.0 dB with it and 36.5 dB with the zeros of the reference programs, on others it is the other way
+   * round.
    */
   edge?: 'replicate' | 'zero';
   /** Sees `picture`, `blockN.feat` and `blockN.head`, `flow` and `mask`. Called between dispatches. */
   tap?: ((name: string, tensor: GpuTensor, size: Size) => Promise<void>) | undefined;
 }
 
-/** A frame as the network reads it, [paddedHeight, paddedWidth, 4 + encoded] f32: rgb in 0..1, a zero, and what the encoder made. */
+/**
+ * A frame as the network reads it, [paddedHeight, paddedWidth, 4 + encoded] f32: rgb in 0..1, a zero, and what the
+ * encoder made.
+ */
 export interface RifePicture extends Disposable {
   tensor: GpuTensor;
 }
@@ -45,7 +49,10 @@ export function rifeModel(gpu: Gpu, weights: RifeWeights): InterpolatorModel {
   return { start: (clip) => new Rife(gpu, weights, clip) };
 }
 
-/** A network of the RIFE 4 family on frames of one size: flow and mask from coarse to fine, then both frames warped and blended. */
+/**
+ * A network of the RIFE 4 family on frames of one size: flow and mask from coarse to fine, then both frames warped and
+ * blended.
+ */
 export class Rife implements Interpolator<RifePicture> {
   private readonly scope = new Scope();
   private readonly padded: Size;
@@ -101,8 +108,8 @@ export class Rife implements Interpolator<RifePicture> {
   }
 
   /**
-   * The frame at a time strictly between 0, the first picture, and 1, the second. It is the same tensor every time, so it is valid
-   * until the next call.
+   * The frame at a time strictly between 0, the first picture, and 1, the second. It is the same tensor every time, so
+   * it is valid until the next call.
    */
   async at(before: RifePicture, after: RifePicture, time: number): Promise<RgbFrame> {
     if (!(time > 0 && time < 1)) {

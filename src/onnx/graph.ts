@@ -38,7 +38,10 @@ export interface Signature {
   shape: readonly number[];
 }
 
-/** An ONNX graph under construction. Operators are functions in `ops.ts`; weights are inputs, so one graph serves every block. */
+/**
+ * An ONNX graph under construction. Operators are functions in `ops.ts`; weights are inputs, so one graph serves every
+ * block.
+ */
 export class Graph {
   /** Nodes in the order of their making, which is a topological one. */
   readonly nodes: GraphNode[] = [];

@@ -22,9 +22,9 @@ export interface ScratchPlan<V> {
 }
 
 /**
- * Memory for everything between a graph's inputs and outputs. Two values share a slot only if all readers of the first come
- * before the maker of the second on every way through the graph, so the plan holds for any order of execution. A Reshape
- * renames its input's memory.
+ * Memory for everything between a graph's inputs and outputs. Two values share a slot only if all readers of the first
+ * come before the maker of the second on every way through the graph, so the plan holds for any order of execution. A
+ * Reshape renames its input's memory.
  * @param nodes in a topological order.
  * @param isOutput whether a value is an output of the graph, which lies elsewhere.
  */

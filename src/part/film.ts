@@ -4,7 +4,10 @@ import type { TensorEntry } from '../manifest';
 
 /** The network FILM ("Frame Interpolation for Large Motion"), its sizes and the tensors that it is made of. */
 
-/** Levels of the image pyramid; this and the next three: the released network, `frame_interpolation/training/config/film_net-Style.gin`. */
+/**
+ * Levels of the image pyramid; this and the next three: the released network,
+ * `frame_interpolation/training/config/film_net-Style.gin`.
+ */
 export const FILM_LEVELS = 7;
 /** Finest levels that are fused into a picture. */
 export const FILM_FUSION_LEVELS = 5;
@@ -99,8 +102,9 @@ export function filmShapes(config: FilmConfig): Shapes {
 }
 
 /**
- * The network that these tensors are of, by the sizes of its first layers; whether all the others fit is for whoever compares them
- * with {@link filmShapes}. Throws `bad-checkpoint` for tensors that are not FILM's and for channels that do not come in fours.
+ * The network that these tensors are of, by the sizes of its first layers; whether all the others fit is for whoever
+ * compares them with {@link filmShapes}. Throws `bad-checkpoint` for tensors that are not FILM's and for channels that
+ * do not come in fours.
  */
 export function filmConfig(entries: ReadonlyMap<string, TensorEntry>): FilmConfig {
   const outOf = (name: string): number => {

@@ -18,8 +18,8 @@ export interface RifeConfig {
   /** Pictures are extended to multiples of this: the coarsest block works at a fourth of its scale. */
   multiple: number;
   /**
-   * Channels that the encoder makes of a picture, a multiple of 4, or 0 without one. Networks with one replace the mask in each block,
-   * and pass {@link RIFE_PASSED} channels on from block to block; those without add to the mask.
+   * Channels that the encoder makes of a picture, a multiple of 4, or 0 without one. Networks with one replace the mask
+   * in each block, and pass {@link RIFE_PASSED} channels on from block to block; those without add to the mask.
    */
   encoder: number;
 }
@@ -54,7 +54,10 @@ const NAMES: Readonly<Record<string, string>> = {
   '16: 192,128,96,64,32': 'RIFE 4.26.heavy',
 };
 
-/** Channels that a block reads: pictures, what the encoder made of them, and time; from the second one on mask, what is passed on, and flow too. */
+/**
+ * Channels that a block reads: pictures, what the encoder made of them, and time; from the second one on mask, what is
+ * passed on, and flow too.
+ */
 export function rifeInputs({ encoder }: RifeConfig, block: number): number {
   const first = 7 + 2 * encoder;
   return block === 0 ? first : first + 1 + rifePassed({ encoder }) + 4;
@@ -66,16 +69,16 @@ export function rifePassed({ encoder }: Pick<RifeConfig, 'encoder'>): number {
 }
 
 /**
- * Planes of a block's head behind its pixel shuffle: four of flow, the mask, and what is passed on, where RIFE 4.6 has one plane that
- * nothing reads.
+ * Planes of a block's head behind its pixel shuffle: four of flow, the mask, and what is passed on, where RIFE 4.6 has
+ * one plane that nothing reads.
  */
 export function rifeHeadPlanes(config: RifeConfig): number {
   return 5 + Math.max(1, rifePassed(config));
 }
 
 /**
- * Every tensor of the network, by its PyTorch name, in the order of use. `convblock.K.beta` is not among them: it is multiplied
- * into weight and bias, as ncnn's files have it.
+ * Every tensor of the network, by its PyTorch name, in the order of use. `convblock.K.beta` is not among them: it is
+ * multiplied into weight and bias, as ncnn's files have it.
  */
 export function rifeShapes(config: RifeConfig): Shapes {
   const shapes: Shapes = new Map();
@@ -118,9 +121,9 @@ export function isRifeTransposed(name: string): boolean {
 }
 
 /**
- * The network that these tensors are of, by the sizes of its first layers; whether all the others fit is for whoever compares them
- * with {@link rifeShapes}. Throws `bad-checkpoint` for tensors that are no RIFE's, and for versions that are not read: 4.0 to 4.5, whose
- * blocks end otherwise, and 4.7 to 4.21, whose encoder or head does.
+ * The network that these tensors are of, by the sizes of its first layers; whether all the others fit is for whoever
+ * compares them with {@link rifeShapes}. Throws `bad-checkpoint` for tensors that are no RIFE's, and for versions that
+ * are not read: 4.0 to 4.5, whose blocks end otherwise, and 4.7 to 4.21, whose encoder or head does.
  */
 export function rifeConfig(entries: ReadonlyMap<string, TensorEntry>): RifeConfig {
   const refuse = (why: string): never => {

@@ -24,8 +24,8 @@ interface StreamParts {
 }
 
 /**
- * The frames of the finished video as the encoder takes them. All of it is a stream: nothing is decoded before a frame of it is asked
- * for, and peak memory does not depend on the length of the clip.
+ * The frames of the finished video as the encoder takes them. All of it is a stream: nothing is decoded before a frame
+ * of it is asked for, and peak memory does not depend on the length of the clip.
  */
 export function videoFrames(
   latents: GpuTensor,

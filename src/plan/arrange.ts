@@ -54,9 +54,10 @@ export interface Shortfall {
 }
 
 /**
- * What passes give up where memory is short, from the cheapest on: long chunks; text keys that are kept, which takes half a percent
- * at 720p; one sweep over the weights for both guidance branches, which doubles what is streamed; and one projection of keys and
- * values, which takes a twentieth for each further sweep and saves memory with f32 operands only.
+ * What passes give up where memory is short, from the cheapest on: long chunks; text keys that are kept, which takes
+ * half a percent at 720p; one sweep over the weights for both guidance branches, which doubles what is streamed; and
+ * one projection of keys and values, which takes a twentieth for each further sweep and saves memory with f32 operands
+ * only.
  */
 const MEASURES: readonly Measures[] = [
   NO_MEASURES,
@@ -79,9 +80,9 @@ const RESIDENCIES = [
 const NOTHING: WeightBytes = { total: 0, outside: 0, block: 0, blocks: 0, largest: 0 };
 
 /**
- * The fastest arrangement within bindings and budget. Everything stays where everything fits; otherwise each stage makes room for
- * the next and takes the cheapest measures that suffice: streamed weights cost next to nothing, short chunks little, tiles some,
- * and one guidance branch after the other the weights a second time.
+ * The fastest arrangement within bindings and budget. Everything stays where everything fits; otherwise each stage
+ * makes room for the next and takes the cheapest measures that suffice: streamed weights cost next to nothing, short
+ * chunks little, tiles some, and one guidance branch after the other the weights a second time.
  */
 export function arrange(task: Task, limits: DeviceBudget): Arranged | Shortfall {
   const { manifest, sequence } = task;

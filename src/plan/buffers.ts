@@ -100,8 +100,8 @@ export function residualBuffers({ dim }: DitConfig, cut: PassCut, branches: numb
 }
 
 /**
- * Keys and values of prompts in the blocks of an expert, and what comes and goes beside them: the text on its way to keys, then the
- * finished latents. Follows `encodeTextKeys` and `denoise`.
+ * Keys and values of prompts in the blocks of an expert, and what comes and goes beside them: the text on its way to
+ * keys, then the finished latents. Follows `encodeTextKeys` and `denoise`.
  * @param rows tokens of each prompt.
  */
 export function textKeyBuffers(

@@ -33,7 +33,9 @@ export interface DecodeChoice {
 
 /** Bytes of FILM beyond which it runs in tiles though there is room: a frame of 720p takes 1.9 GB in half floats. */
 const FILM_MOST_BYTES = 3 * 2 ** 30;
-/** Least side of a decoder's tile in latent positions: a halo of 6 on each side costs more than smaller ones could save. */
+/**
+ * Least side of a decoder's tile in latent positions: a halo of 6 on each side costs more than smaller ones could save.
+ */
 const LEAST_TILE = 8;
 
 /** What decoding is planned for. */
@@ -48,8 +50,8 @@ export interface DecodeTask {
 }
 
 /**
- * The fastest way to decode that fits bindings and budget, or the bytes that the most frugal one would take; Infinity where none
- * fits the bindings.
+ * The fastest way to decode that fits bindings and budget, or the bytes that the most frugal one would take; Infinity
+ * where none fits the bindings.
  * @param budgetBytes what weights and buffers may take.
  */
 export function decodeChoice(task: DecodeTask, budgetBytes: number): DecodeChoice | { leastBytes: number } {
@@ -73,7 +75,10 @@ const decoderMemory = new Memo<VaeConfig, DecoderWay[]>();
 const filmMemory = new Memo<FilmConfig, { tile: Size; bytes: FilmBytes }[]>();
 const weightMemory = new Memo<FilmConfig, number>();
 
-/** Ways to decode a size: whole frames, then ever more and smaller tiles, which are slower; those that are exact come first. */
+/**
+ * Ways to decode a size: whole frames, then ever more and smaller tiles, which are slower; those that are exact come
+ * first.
+ */
 function allWays(vae: VaeConfig, { latentHeight, latentWidth }: VideoShape): DecoderWay[] {
   return decoderMemory.of(vae, `${latentHeight} ${latentWidth}`, () => {
     const longest = Math.max(latentHeight, latentWidth);

@@ -41,9 +41,11 @@ const USUAL_BUDGET = 8e9;
 const MEMORY_SHARE = 0.7;
 
 /**
- * The budget where nobody has set one. WebGPU does not tell how much memory a GPU has, so this is 8 GB, or 70 % of the machine's
- * memory where the browser says that it has little. Streamed weights cost so little time that a GPU with more loses little.
- * @param deviceMemory gibibytes as `navigator.deviceMemory` tells them, rounded and capped; undefined where it does not.
+ * The budget where nobody has set one. WebGPU does not tell how much memory a GPU has, so this is 8 GB, or 70 % of the
+ * machine's memory where the browser says that it has little. Streamed weights cost so little time that a GPU with more
+ * loses little.
+ * @param deviceMemory gibibytes as `navigator.deviceMemory` tells them, rounded and capped; undefined where it does
+ * not.
  */
 export function estimateBudget(deviceMemory: number | undefined): number {
   if (deviceMemory === undefined) return USUAL_BUDGET;

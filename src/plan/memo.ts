@@ -1,4 +1,7 @@
-/** Results by what they are of, as long as the configuration lives. Predictions follow every tensor and are asked for often. */
+/**
+ * Results by what they are of, as long as the configuration lives. Predictions follow every tensor and are asked for
+ * often.
+ */
 export class Memo<Config extends object, Result> {
   private readonly known = new WeakMap<Config, Map<string, Result>>();
 

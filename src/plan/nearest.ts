@@ -12,9 +12,10 @@ const LEAST_FRAMES = 17;
 export type NearestFields = Pick<ResolvedRequest, 'resolution' | 'num_frames' | 'interpolator_model' | 'aspect_ratio'>;
 
 /**
- * The request nearest to one that does not fit: all else equal a lower resolution; else fewer frames, as many as possible; then the
- * same without frames in between; then another aspect ratio. Undefined where nothing fits.
- * @param fits tells whether a request does; of one with fewer frames, all else equal, it must not be false where more frames fit.
+ * The request nearest to one that does not fit: all else equal a lower resolution; else fewer frames, as many as
+ * possible; then the same without frames in between; then another aspect ratio. Undefined where nothing fits.
+ * @param fits tells whether a request does; of one with fewer frames, all else equal, it must not be false where more
+ * frames fit.
  */
 export function nearestRequest(
   request: ResolvedRequest,

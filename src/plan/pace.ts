@@ -51,13 +51,17 @@ const MAC_GPU = 5e10;
 const MAC_CPU = 2e8;
 
 /**
- * The same for the convolutions of decoder and interpolators; undefined leaves it to them (`gpu/dispatch-queue.ts`). @param flops their rate.
+ * The same for the convolutions of decoder and interpolators; undefined leaves it to them (`gpu/dispatch-queue.ts`).
+ * @param flops their rate.
  */
 export function convolutionMac(cpu: boolean, flops: number | undefined): number | undefined {
   return cpu || flops === undefined ? undefined : (DISPATCH_SECONDS * flops) / 2;
 }
 
-/** Multiply-adds that one dispatch may have on a device. @param flops its rate for such dispatches; undefined: not measured. */
+/**
+ * Multiply-adds that one dispatch may have on a device.
+ * @param flops its rate for such dispatches; undefined: not measured.
+ */
 export function dispatchMac(cpu: boolean, flops: number | undefined): number {
   if (cpu) return MAC_CPU;
   return flops === undefined ? MAC_GPU : (DISPATCH_SECONDS * flops) / 2;

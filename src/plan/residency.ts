@@ -1,12 +1,14 @@
 import type { ComponentName, Manifest, ManifestFile } from '../manifest';
 
 /**
- * Which weights are on the GPU together: `all` of the model; `one` component at a time, so that the experts change places
- * at the switch; or `streamed`, a block at a time through a few slots.
+ * Which weights are on the GPU together: `all` of the model; `one` component at a time, so that the experts change
+ * places at the switch; or `streamed`, a block at a time through a few slots.
  */
 export type WeightResidency = 'all' | 'one' | 'streamed';
 
-/** Slots of a streamed network: one computes, one waits, one loads. With {@link FEWEST_SLOTS} nothing waits in between. */
+/**
+ * Slots of a streamed network: one computes, one waits, one loads. With {@link FEWEST_SLOTS} nothing waits in between.
+ */
 export const STREAM_SLOTS = 3;
 export const FEWEST_SLOTS = 2;
 

@@ -48,8 +48,8 @@ function chunkBytes({ ffnDim, dim }: DitConfig): number {
 }
 
 /**
- * Tokens of a chunk: as many as fit a binding, as one matrix product may take in a dispatch, and as `most` allows. Chunks are of
- * equal length where possible: the same sessions serve them all, and the last is not a sliver.
+ * Tokens of a chunk: as many as fit a binding, as one matrix product may take in a dispatch, and as `most` allows.
+ * Chunks are of equal length where possible: the same sessions serve them all, and the last is not a sliver.
  */
 export function chunkLength(config: DitConfig, tokens: number, limits: DeviceLimits, most: number): number {
   const fitting = bindingLimit(limits) / chunkBytes(config);
@@ -71,8 +71,8 @@ export function groupsPerSweep({ numHeads }: DitConfig, headsOfGroup: number, sw
 }
 
 /**
- * Cuts the sequence into token chunks and the heads into groups, so that every binding fits the device. Throws `out-of-memory`
- * where none does.
+ * Cuts the sequence into token chunks and the heads into groups, so that every binding fits the device. Throws
+ * `out-of-memory` where none does.
  * @param measures default: the fastest pass.
  */
 export function planDit(

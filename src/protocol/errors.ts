@@ -13,8 +13,8 @@ interface SerializedError {
 }
 
 /**
- * Teaches comlink to carry {@link ZoetropeError} with its code and details; by itself it keeps name, message and stack only.
- * Both sides of the boundary call this before they expose or wrap anything.
+ * Teaches comlink to carry {@link ZoetropeError} with its code and details; by itself it keeps name, message and stack
+ * only. Both sides of the boundary call this before they expose or wrap anything.
  */
 export function carryErrors(): void {
   const original = transferHandlers.get('throw')!;

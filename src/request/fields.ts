@@ -1,7 +1,7 @@
 /**
- * The fields of fal's endpoint `fal-ai/wan/v2.2-a14b/text-to-video`: names, defaults and ranges as fal documents them. The only place
- * where a field is written down; types, schema, form, flags and the OpenAPI document follow from it. Apart from the schema, so that a
- * page can show a form without it.
+ * The fields of fal's endpoint `fal-ai/wan/v2.2-a14b/text-to-video`: names, defaults and ranges as fal documents them.
+ * The only place where a field is written down; types, schema, form, flags and the OpenAPI document follow from it.
+ * Apart from the schema, so that a page can show a form without it.
  */
 
 /**

@@ -47,8 +47,8 @@ export function contentPolicyError(
 }
 
 /**
- * Lets a prompt pass only if every checker does. The negative prompt is not judged: it lists what a video should not show.
- * Throws `content-policy-violation`, `aborted`.
+ * Lets a prompt pass only if every checker does. The negative prompt is not judged: it lists what a video should not
+ * show. Throws `content-policy-violation`, `aborted`.
  */
 export async function requireSafePrompt(
   prompt: string,

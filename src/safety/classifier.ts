@@ -6,7 +6,10 @@ import type { TextClassifier } from '../protocol';
 import type { TextChecker, Verdict } from './checker';
 import { createCut } from './text-pieces';
 
-/** A text classifier of the caller's: an ONNX sequence classifier (BERT, DeBERTa, RoBERTa and the like) with its tokenizer, on the CPU. */
+/**
+ * A text classifier of the caller's: an ONNX sequence classifier (BERT, DeBERTa, RoBERTa and the like) with its
+ * tokenizer, on the CPU.
+ */
 
 /** Largest file that is read whole. */
 const MAX_BYTES = 1024 * 1024 * 1024;

@@ -50,7 +50,10 @@ export function plainText(text: string): string {
     .normalize('NFC');
 }
 
-/** Words between single spaces, with a space before the first and after the last one; an apostrophe stays inside its word. */
+/**
+ * Words between single spaces, with a space before the first and after the last one; an apostrophe stays inside its
+ * word.
+ */
 export function words(text: string): string {
   return ` ${text
     .replace(/[^\p{L}\p{N}']+/gu, ' ')
@@ -83,8 +86,8 @@ function join(text: string): string {
 }
 
 /**
- * Every reading of a text that the rules look at: as it stands, and with masked, joined and stretched letters undone. A letter three
- * times or more is read as one and as two.
+ * Every reading of a text that the rules look at: as it stands, and with masked, joined and stretched letters undone. A
+ * letter three times or more is read as one and as two.
  */
 export function readings(text: string): string[] {
   const plain = plainText(text);

@@ -4,7 +4,9 @@ import { type Folder, hashPiece } from '../manifest';
 import { contentPolicyError, type Verdict } from './checker';
 import { PICTURE, PROBABILITIES, pictureGraph, type TfModel } from './tfjs';
 
-/** Looks at frames: MobileNetV2Mid of nsfwjs 4.4.0 (MIT), on the CPU. An extra of ours; the hosted endpoint has none. */
+/**
+ * Looks at frames: MobileNetV2Mid of nsfwjs 4.4.0 (MIT), on the CPU. An extra of ours; the hosted endpoint has none.
+ */
 
 /** Classes in the model's order. */
 export const CLASSES = ['Drawing', 'Hentai', 'Neutral', 'Porn', 'Sexy'] as const;
@@ -57,7 +59,10 @@ export async function classify(model: HostModel, colours: Float32Array): Promise
   return Array.from(outputs[PROBABILITIES]!);
 }
 
-/** Bilinear resize of planes [3, height, width] to [3, SIDE, SIDE], corners on corners, the shape not kept, as nsfwjs does. */
+/**
+ * Bilinear resize of planes [3, height, width] to [3, SIDE, SIDE], corners on corners, the shape not kept, as nsfwjs
+ * does.
+ */
 export function resize(planes: Float32Array, width: number, height: number): Float32Array {
   const out = new Float32Array(3 * SIDE * SIDE);
   const axis = (size: number) =>
@@ -114,8 +119,8 @@ export function judgeFrames(frames: readonly (readonly number[])[]): Verdict {
 }
 
 /**
- * Passes frames on and looks at some as they come. Throws `content-policy-violation` behind the last one, before a video is made of
- * them; `loc` is the body, since no single field is to blame.
+ * Passes frames on and looks at some as they come. Throws `content-policy-violation` behind the last one, before a
+ * video is made of them; `loc` is the body, since no single field is to blame.
  */
 export async function* checkFrames<T extends Picture>(
   frames: AsyncIterable<T>,

@@ -2,7 +2,9 @@ import type { TextChecker, Verdict } from './checker';
 import { plainText, readings, words } from './normalize';
 import data from './rules.json';
 
-/** The checker that is always there: terms of rules.json over normalised text. Deterministic; weak against paraphrase. */
+/**
+ * The checker that is always there: terms of rules.json over normalised text. Deterministic; weak against paraphrase.
+ */
 
 /** Scripts without spaces between words: their terms are found anywhere. */
 const UNSPACED = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}]/u;

@@ -2,11 +2,14 @@ import type { DiskFile } from './disk';
 import { DONE, type PieceList, type StoredPiece } from './pieces';
 
 /**
- * Pieces on their way, in a file of their own: one slot for each lane of a download. Nothing in it is verified, so nothing of it is
- * in the model's files, which others may be reading. An interruption at any moment leaves what was kept before, and how much that is.
+ * Pieces on their way, in a file of their own: one slot for each lane of a download. Nothing in it is verified, so
+ * nothing of it is in the model's files, which others may be reading. An interruption at any moment leaves what was
+ * kept before, and how much that is.
  */
 
-/** Requests at once, each for a block of a quarter of the largest piece: together they can lose one piece and no more. */
+/**
+ * Requests at once, each for a block of a quarter of the largest piece: together they can lose one piece and no more.
+ */
 export const LANES = 4;
 
 /** Bytes asked for at once: what all lanes have asked for and not yet on the disk is no more than the largest piece. */
@@ -14,7 +17,9 @@ export function blockBytes({ largestBytes }: PieceList): number {
   return Math.ceil(largestBytes / LANES); // Three bytes more where it does not divide.
 }
 
-/** A slot's record: number of its piece + 1, 0 for none, and how many bytes of it are there; both u32, little-endian. */
+/**
+ * A slot's record: number of its piece + 1, 0 for none, and how many bytes of it are there; both u32, little-endian.
+ */
 const RECORD_BYTES = 8;
 
 /** The beginning of a piece. */

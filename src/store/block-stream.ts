@@ -37,9 +37,10 @@ const NOBODYS = -1;
 const noStreamCosts = (): StreamCosts => ({ uploadedBytes: 0, stallMs: 0, blocks: 0, ready: 0 });
 
 /**
- * A network whose blocks pass through a few slots of GPU memory: while a block computes, the next ones are read and written
- * into the other slots, through mapped staging buffers. A write is queued behind the commands that still read the slot, so
- * nothing waits for the GPU before the staging buffers are full. Blocks are asked for in order, round after round; any other order works and waits.
+ * A network whose blocks pass through a few slots of GPU memory: while a block computes, the next ones are read and
+ * written into the other slots, through mapped staging buffers. A write is queued behind the commands that still read
+ * the slot, so nothing waits for the GPU before the staging buffers are full. Blocks are asked for in order, round
+ * after round; any other order works and waits.
  */
 export class BlockStream implements BlockWeights, Disposable {
   readonly outer: WeightView;
@@ -77,8 +78,8 @@ export class BlockStream implements BlockWeights, Disposable {
   }
 
   /**
-   * Says that a network of the same kind takes over behind the last block: its first blocks are read into the slots that come
-   * free, instead of this one's first blocks.
+   * Says that a network of the same kind takes over behind the last block: its first blocks are read into the slots
+   * that come free, instead of this one's first blocks.
    * @param next its tensors; undefined takes it back.
    */
   followWith(next: TensorSource | undefined): void {
@@ -86,7 +87,10 @@ export class BlockStream implements BlockWeights, Disposable {
     if (!next) for (const slot of this.slots) if (slot.block >= this.options.count) slot.block = NOBODYS;
   }
 
-  /** Opens the network of {@link followWith} in the slots of this one, with the blocks that are there. This one is over then. */
+  /**
+   * Opens the network of {@link followWith} in the slots of this one, with the blocks that are there. This one is over
+   * then.
+   */
   async handOver(next: TensorSource): Promise<BlockStream> {
     const { gpu, options, slots, staging } = this;
     const { count } = options;

@@ -2,8 +2,8 @@
 const SHUTTLE_BYTES = 256 * 1024;
 
 /**
- * Buffer through which streams are read, one after the other. Chunks that the browser allocates itself pile up until they are
- * collected: downloading, 355 MiB of them in Chromium 153.
+ * Buffer through which streams are read, one after the other. Chunks that the browser allocates itself pile up until
+ * they are collected: downloading, 355 MiB of them in Chromium 153.
  */
 export class Shuttle {
   private buffer: ArrayBuffer | undefined;
@@ -53,7 +53,10 @@ export async function discard({ body }: Response): Promise<void> {
   await body?.cancel().catch(() => undefined);
 }
 
-/** Fills a buffer from a stream. Gives the bytes that came; rejects with whatever the stream fails with. A longer stream is cancelled. */
+/**
+ * Fills a buffer from a stream. Gives the bytes that came; rejects with whatever the stream fails with. A longer stream
+ * is cancelled.
+ */
 export async function fillFrom(
   stream: ReadableStream<Uint8Array>,
   buffer: Uint8Array,
@@ -73,7 +76,10 @@ export async function fillFrom(
   }
 }
 
-/** Gives a buffer's memory back now, where the runtime can (`ArrayBuffer.prototype.transfer`, 2024): else it waits to be collected. */
+/**
+ * Gives a buffer's memory back now, where the runtime can (`ArrayBuffer.prototype.transfer`, 2024): else it waits to be
+ * collected.
+ */
 export function freeBuffer({ buffer }: Uint8Array): void {
   (buffer as ArrayBuffer & { transfer?(sizeBytes: number): ArrayBuffer }).transfer?.(0);
 }

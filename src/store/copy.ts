@@ -14,8 +14,8 @@ export interface ModelCopy {
 }
 
 /**
- * The model at a URL: its stored copy when the very same manifest is stored whole, or when the URL cannot be read and a copy came
- * from there; else the folder at the URL.
+ * The model at a URL: its stored copy when the very same manifest is stored whole, or when the URL cannot be read and a
+ * copy came from there; else the folder at the URL.
  * @param storage undefined where the browser has none.
  */
 export async function openCopy(

@@ -163,7 +163,10 @@ export function storageFull(neededBytes: number, { usedBytes, quotaBytes }: Room
   });
 }
 
-/** Whether a disk refused bytes because it is full: `QuotaExceededError`, as an exception or, in newer browsers, a class. */
+/**
+ * Whether a disk refused bytes because it is full: `QuotaExceededError`, as an exception or, in newer browsers, a
+ * class.
+ */
 export function isFull(error: unknown): boolean {
   return error instanceof Error && error.name === 'QuotaExceededError';
 }

@@ -10,7 +10,10 @@ import { holding, stoppable } from './work';
 
 export type { DownloadOptions } from './lanes';
 
-/** URL of a model folder with its final slash, also from the URL of its manifest. Throws `unreadable-source` for what is none. */
+/**
+ * URL of a model folder with its final slash, also from the URL of its manifest. Throws `unreadable-source` for what is
+ * none.
+ */
 export function folderUrl(url: string): string {
   const plain = url.replace(/[?#].*$/s, '').replace(/\/?(zoetrope\.json)?$/, '/');
   if (/^https?:\/\/./i.test(plain) && URL.canParse(plain)) return plain;
@@ -18,10 +21,10 @@ export function folderUrl(url: string): string {
 }
 
 /**
- * Downloads a model folder into the store, or continues to, and gives its id. Each piece is written to the model only after its
- * hash matched, and marked as there only after it was written; what has come of the others is kept beside the model. It can be
- * interrupted anywhere, at the cost of one piece at most. Where another tab downloads the same model, waits for it and reports
- * its progress.
+ * Downloads a model folder into the store, or continues to, and gives its id. Each piece is written to the model only
+ * after its hash matched, and marked as there only after it was written; what has come of the others is kept beside the
+ * model. It can be interrupted anywhere, at the cost of one piece at most. Where another tab downloads the same model,
+ * waits for it and reports its progress.
  *
  * Throws `storage-full` before the first byte when the model does not fit, `unreadable-source`, `bad-checkpoint` or
  * `corrupt-data` for what the server sends, `aborted` at the signal.

@@ -122,7 +122,9 @@ class RangedFile implements ByteSource {
   }
 }
 
-/** What tells one version of a file from another: its ETag, else its date, each null where an answer does not show it. */
+/**
+ * What tells one version of a file from another: its ETag, else its date, each null where an answer does not show it.
+ */
 type Version = readonly (string | null)[];
 
 function versionOf({ headers }: Response): Version {
@@ -181,8 +183,8 @@ export interface HttpOptions {
   fetch?: Fetch;
   signal?: AbortSignal | undefined;
   /**
-   * Refuse a file that is replaced between two reads, by its ETag or date: for files that no hash vouches for. Default false, since
-   * servers behind one address may name the same file differently.
+   * Refuse a file that is replaced between two reads, by its ETag or date: for files that no hash vouches for. Default
+   * false, since servers behind one address may name the same file differently.
    */
   unchanged?: boolean;
 }
@@ -199,7 +201,8 @@ export function httpFile(url: string, options: HttpOptions = {}): Promise<ByteSo
  * A folder on a web server, read by Range requests. Where the server answers with the whole file instead, files up to
  * 64 MiB are kept whole and larger ones refused. Every answer must have the length asked for; what the bytes are worth
  * is for hashes to say.
- * @param base URL of the folder, with or without the final slash; a query, an access token for instance, is sent for every file.
+ * @param base URL of the folder, with or without the final slash; a query, an access token for instance, is sent for
+ * every file.
  */
 export function httpFolder(base: string, options: HttpOptions = {}): Folder {
   const [, path, query] = /^([^?#]*)(\?[^#]*)?/s.exec(base) as unknown as [string, string, string | undefined];

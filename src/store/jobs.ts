@@ -5,8 +5,9 @@ import type { StoreHost } from './disk';
 import { peekSnapshot, readSnapshot, writeSnapshot } from './snapshot';
 
 /**
- * The jobs of this origin that are not finished: those that wait in line, those that run, in whatever tab, and those that a crash
- * has interrupted. A job is a folder with two snapshots: what is asked, and behind each step what it takes to go on.
+ * The jobs of this origin that are not finished: those that wait in line, those that run, in whatever tab, and those
+ * that a crash has interrupted. A job is a folder with two snapshots: what is asked, and behind each step what it takes
+ * to go on.
  */
 
 /** Folder of the jobs in the origin's private file system. */
@@ -146,8 +147,8 @@ export class Jobs {
   }
 
   /**
-   * Takes a job for running, and lets it go when `work` has ended, however. Throws `job-in-use` when it runs in another tab,
-   * `unknown-job` when there is none.
+   * Takes a job for running, and lets it go when `work` has ended, however. Throws `job-in-use` when it runs in another
+   * tab, `unknown-job` when there is none.
    * @param created makes the job first, so that no other tab takes it before.
    */
   async run<T>(id: string, signal: AbortSignal, work: (job: HeldJob) => Promise<T>, created?: NewJob): Promise<T> {
@@ -200,7 +201,10 @@ export class Jobs {
     await this.write({ ...job, order: Math.max(0, ...orders) + 1, createdMs: this.host.now(), started });
   }
 
-  /** Removes what a crash has left without a readable record, and the oldest interrupted jobs above {@link KEPT_INTERRUPTED}. */
+  /**
+   * Removes what a crash has left without a readable record, and the oldest interrupted jobs above
+   * {@link KEPT_INTERRUPTED}.
+   */
   private async tidy(except: string): Promise<void> {
     const { disk, locks } = this.host;
     const { held = [] } = await locks.query();

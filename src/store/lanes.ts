@@ -217,7 +217,10 @@ export class Download {
     else await this.stream(lane, file, body);
   }
 
-  /** The body of a server without ranges; `again` while it may be a slip, since all that is there would come a second time. */
+  /**
+   * The body of a server without ranges; `again` while it may be a slip, since all that is there would come a second
+   * time.
+   */
   private async judgeWhole(file: number, body: Body): Promise<Body | Again> {
     const count = (this.wholeAnswers.get(file) ?? 0) + 1;
     this.wholeAnswers.set(file, count);
@@ -286,7 +289,10 @@ export class Download {
     return answer;
   }
 
-  /** Puts the next bytes of a body into the lane's slot, also those before it breaks off. `last`: the body must end behind them. */
+  /**
+   * Puts the next bytes of a body into the lane's slot, also those before it breaks off. `last`: the body must end
+   * behind them.
+   */
   private async receive(lane: Lane, body: Body, sizeBytes: number, last: boolean): Promise<Again | undefined> {
     const block = lane.buffer.subarray(0, sizeBytes);
     let excess: Again | undefined;
@@ -317,7 +323,10 @@ export class Download {
     lane.arrival = this.arrivals!.keep(slot, arrival!, buffer.subarray(0, receivedBytes));
   }
 
-  /** What to do about a piece whose hash is wrong. Throws when the file was replaced, or when it is wrong again and again. */
+  /**
+   * What to do about a piece whose hash is wrong. Throws when the file was replaced, or when it is wrong again and
+   * again.
+   */
   private async mismatch(lane: Lane, piece: StoredPiece, etag: string | null, bad: number): Promise<Again> {
     const { file, begin, end } = piece;
     lane.arrival = { piece, haveBytes: 0 };
@@ -336,8 +345,8 @@ export class Download {
   }
 
   /**
-   * Verifies the piece in a lane's slot, writes it to the model, then the mark that it is there, each to the disk before the next.
-   * False when its hash is wrong.
+   * Verifies the piece in a lane's slot, writes it to the model, then the mark that it is there, each to the disk
+   * before the next. False when its hash is wrong.
    */
   private store(lane: Lane, piece: StoredPiece): Promise<boolean> {
     const work = async (): Promise<boolean> => {

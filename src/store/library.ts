@@ -116,8 +116,8 @@ async function existing(disk: Disk, id: string): Promise<Found> {
 }
 
 /**
- * Reads every piece that is marked as there and compares its hash. What is not as stated is marked as missing, so that the next
- * download or repair fetches it and nothing else. Waits for a download that is under way.
+ * Reads every piece that is marked as there and compares its hash. What is not as stated is marked as missing, so that
+ * the next download or repair fetches it and nothing else. Waits for a download that is under way.
  */
 export async function verifyModel(
   host: StoreHost,
@@ -166,7 +166,8 @@ export async function verifyModel(
 
 /**
  * Verifies a model and fetches what is broken or missing from where it came. Gives what the verification found. Throws
- * `unreadable-source` when there is something to fetch and no address to fetch it from, as of models that were imported here.
+ * `unreadable-source` when there is something to fetch and no address to fetch it from, as of models that were imported
+ * here.
  */
 export async function repairModel(host: StoreHost, id: string, work: StoreWork): Promise<Verification> {
   const { url } = await existing(host.disk, id);
@@ -182,7 +183,10 @@ export async function repairModel(host: StoreHost, id: string, work: StoreWork):
   );
 }
 
-/** Holds both locks of a folder while `work` runs. Throws `model-in-use` while it is open or being changed, here or in another tab. */
+/**
+ * Holds both locks of a folder while `work` runs. Throws `model-in-use` while it is open or being changed, here or in
+ * another tab.
+ */
 export async function exclusively<T>(host: StoreHost, id: string, work: () => Promise<T>): Promise<T> {
   const take = async (name: string, inner: () => Promise<T>): Promise<T> => {
     const signal = AbortSignal.timeout(PATIENCE_MS);
@@ -217,7 +221,8 @@ export interface StoredCopy {
 }
 
 /**
- * The complete stored model of an id, or that a manifest is of, or without a manifest, one that came from a URL. Undefined when there is none.
+ * The complete stored model of an id, or that a manifest is of, or without a manifest, one that came from a URL.
+ * Undefined when there is none.
  */
 export async function useStored(
   host: Pick<StoreHost, 'disk' | 'locks'>,

@@ -271,8 +271,8 @@ export function parseManifest(bytes: Uint8Array): Manifest {
 }
 
 /**
- * Reads and validates the `zoetrope.json` of an optional part, as strictly as a model's. Throws `bad-checkpoint` with the first
- * problem, also for another part.
+ * Reads and validates the `zoetrope.json` of an optional part, as strictly as a model's. Throws `bad-checkpoint` with
+ * the first problem, also for another part.
  */
 export function parsePart(bytes: Uint8Array, part: PartName): PartManifest {
   const parsed = z.safeParse(partSchema, parseJson(bytes));

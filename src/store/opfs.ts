@@ -35,8 +35,8 @@ async function accessHandle(entry: WritableHandle): ReturnType<WritableHandle['c
 const NO_SPACE = -8;
 
 /**
- * Bytes read or written. Chromium 153 throws for a failure in most windows; in those that keep nothing it returns the failure's
- * negative code as an unsigned number: 4294967288 when there is no more room.
+ * Bytes read or written. Chromium 153 throws for a failure in most windows; in those that keep nothing it returns the
+ * failure's negative code as an unsigned number: 4294967288 when there is no more room.
  */
 function checkCount(count: number, { length }: Uint8Array): number {
   if (count <= length) return count;
@@ -57,8 +57,8 @@ function unreadable(path: string, error: unknown): ZoetropeError {
 }
 
 /**
- * Opens a folder of folders in the private file system of this origin. Throws `storage-unavailable` where the browser has none: outside https and localhost, and in
- * the private windows of some browsers.
+ * Opens a folder of folders in the private file system of this origin. Throws `storage-unavailable` where the browser
+ * has none: outside https and localhost, and in the private windows of some browsers.
  * @param root name of the folder; it is made when something is first written.
  */
 export async function openOpfs(storage: StorageManager | undefined, root: string): Promise<Disk> {
@@ -73,7 +73,9 @@ export async function openOpfs(storage: StorageManager | undefined, root: string
       { cause },
     );
   }
-  /** The folder and the name of a path; folders are made when `create` is set, else a missing one throws NotFoundError. */
+  /**
+   * The folder and the name of a path; folders are made when `create` is set, else a missing one throws NotFoundError.
+   */
   const locate = async (folder: string, path: string, create: boolean) => {
     const names = [root, folder, ...path.split('/')];
     let directory = origin;
@@ -111,7 +113,8 @@ export async function openOpfs(storage: StorageManager | undefined, root: string
       return names.sort();
     },
 
-    // Read through `File`, which needs no lock, so that several tabs can read one model; a sync access handle has the file alone.
+    // Read through `File`, which needs no lock, so that several tabs can read one model; a sync access handle has the
+    // file alone.
     async open(folder, path): Promise<ByteSource> {
       try {
         const { size } = await file(folder, path);

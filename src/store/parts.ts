@@ -39,8 +39,8 @@ export async function useStoredPart(
 }
 
 /**
- * A part, from a folder of parts or else from the store. Whatever lies in the folder instead, such as a server's page for what it does
- * not have, is none.
+ * A part, from a folder of parts or else from the store. Whatever lies in the folder instead, such as a server's page
+ * for what it does not have, is none.
  * @param url of the folder, with its slash.
  */
 export async function findPart(
@@ -57,7 +57,9 @@ export async function findPart(
   }
 }
 
-/** A part whose manifest is valid and whose files have their sizes; the manifest is written last, so these are whole. */
+/**
+ * A part whose manifest is valid and whose files have their sizes; the manifest is written last, so these are whole.
+ */
 async function openWhole(disk: Disk, part: PartName): Promise<VerifiedPart | undefined> {
   const folder = storedFolder(disk, partId(part));
   try {
@@ -91,9 +93,9 @@ export interface StorePartOptions {
 }
 
 /**
- * Copies a part's folder into the store, each piece after its hash matched; pieces that are there from an earlier attempt are not read
- * again. Gives the part's id. The same part once more changes nothing; another one replaces what is there, unless it is open
- * (`model-in-use`). Throws what the folder throws, `corrupt-data`, and `storage-full`.
+ * Copies a part's folder into the store, each piece after its hash matched; pieces that are there from an earlier
+ * attempt are not read again. Gives the part's id. The same part once more changes nothing; another one replaces what
+ * is there, unless it is open (`model-in-use`). Throws what the folder throws, `corrupt-data`, and `storage-full`.
  */
 export async function storePart(
   host: StoreHost,

@@ -16,7 +16,9 @@ export class Patience {
     private readonly onWait: (note: string) => void,
   ) {}
 
-  /** Runs `attempt` until it gives something else than `again`. Throws `unreadable-source` when patience is at its end. */
+  /**
+   * Runs `attempt` until it gives something else than `again`. Throws `unreadable-source` when patience is at its end.
+   */
   async run<T>(url: string, attempt: () => Promise<T | Again>): Promise<T> {
     for (let failures = 0; ; ) {
       await this.pause();

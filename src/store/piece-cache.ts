@@ -1,8 +1,8 @@
 import { freeBuffer } from './chunks';
 
 /**
- * Verified pieces in a few buffers that are used over and over: what is read of a model passes through them and nowhere else, and
- * buffers of this size made anew for each piece would be collected late.
+ * Verified pieces in a few buffers that are used over and over: what is read of a model passes through them and nowhere
+ * else, and buffers of this size made anew for each piece would be collected late.
  */
 
 /** Buffers. Three readers at a time, such as a stream with its next blocks, do not take a piece from one another. */
@@ -28,8 +28,8 @@ export class PieceCache {
   constructor(private readonly largestBytes: number) {}
 
   /**
-   * Lets `work` look at a piece, loading it unless it is there; two who ask at a time share one load. A load that fails is
-   * forgotten.
+   * Lets `work` look at a piece, loading it unless it is there; two who ask at a time share one load. A load that fails
+   * is forgotten.
    * @param load fills the buffer.
    * @param work must be done with the bytes when it returns.
    */

@@ -47,8 +47,8 @@ export function listPieces({ components }: Pick<Manifest, 'components'>): PieceL
 export const DONE = 1;
 
 /**
- * The journal of a model as it was last written: one byte for each piece, {@link DONE} or not. A journal that ends early or is
- * not there has no more pieces; what it says too much is found when the pieces are verified before use.
+ * The journal of a model as it was last written: one byte for each piece, {@link DONE} or not. A journal that ends
+ * early or is not there has no more pieces; what it says too much is found when the pieces are verified before use.
  */
 export function readJournal(written: Uint8Array | undefined, { pieces }: PieceList): Uint8Array {
   const journal = new Uint8Array(pieces.length);
@@ -81,7 +81,10 @@ export interface Standing {
 /** What a lane of a download does next: one piece by a range, or a file from its first byte on. */
 export type Work = { kind: 'piece'; piece: StoredPiece } | { kind: 'file'; file: number };
 
-/** The first missing piece that nobody fetches, or its file where ranges are not to be had; undefined when all is in hand. */
+/**
+ * The first missing piece that nobody fetches, or its file where ranges are not to be had; undefined when all is in
+ * hand.
+ */
 export function nextWork({ pieces }: PieceList, { journal, fetching, whole, streaming }: Standing): Work | undefined {
   for (const piece of pieces) {
     if (journal[piece.index] === DONE || fetching.has(piece.index) || streaming.has(piece.file)) continue;

@@ -14,8 +14,8 @@ interface Loaded {
 }
 
 /**
- * Keeps a model's components where they were put, each loaded when first asked for: the residency of a model that fits the
- * GPU whole. A load that fails or is cancelled is forgotten, and its buffers are freed by whoever made them.
+ * Keeps a model's components where they were put, each loaded when first asked for: the residency of a model that fits
+ * the GPU whole. A load that fails or is cancelled is forgotten, and its buffers are freed by whoever made them.
  */
 export class Residency implements Disposable {
   private readonly loaded = new Map<ResidentName, Loaded>();

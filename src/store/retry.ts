@@ -18,15 +18,18 @@ export function isTransient(status: number): boolean {
 }
 
 /**
- * Milliseconds until another request after `failures` failed ones: exponential, and spread over its upper half so that lanes
- * and tabs do not come back at once.
+ * Milliseconds until another request after `failures` failed ones: exponential, and spread over its upper half so that
+ * lanes and tabs do not come back at once.
  * @param random from 0 to 1.
  */
 export function backOffMs(failures: number, random: number): number {
   return Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** (failures - 1)) * (0.5 + random / 2);
 }
 
-/** A Retry-After header, seconds or an HTTP date, as milliseconds from `nowMs` (since 1970); undefined for anything else. */
+/**
+ * A Retry-After header, seconds or an HTTP date, as milliseconds from `nowMs` (since 1970); undefined for anything
+ * else.
+ */
 export function retryAfterMs(value: string | null, nowMs: number): number | undefined {
   const text = value?.trim() ?? '';
   if (/^\d+$/.test(text)) return Number(text) * 1000;

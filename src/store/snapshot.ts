@@ -2,12 +2,13 @@ import { ZoetropeError } from '../errors';
 import type { Disk } from './disk';
 
 /**
- * Small facts and large arrays that are replaced together or not at all. A snapshot lies in two files that are written by turns:
- * the newer one counts if it is whole, else the one before it. Everything is covered by SHA-256, so that a file which a crash
- * has torn, or a disk has spoilt, is recognised.
+ * Small facts and large arrays that are replaced together or not at all. A snapshot lies in two files that are written
+ * by turns: the newer one counts if it is whole, else the one before it. Everything is covered by SHA-256, so that a
+ * file which a crash has torn, or a disk has spoilt, is recognised.
  *
- * A file: magic, version, sequence number, length of the facts and their SHA-256, in {@link HEADER_BYTES}; the facts as JSON,
- * which hold the length and SHA-256 of each array; the arrays. The header is written when everything behind it has been flushed.
+ * A file: magic, version, sequence number, length of the facts and their SHA-256, in {@link HEADER_BYTES}; the facts as
+ * JSON, which hold the length and SHA-256 of each array; the arrays. The header is written when everything behind it
+ * has been flushed.
  */
 
 /** Facts and arrays by name. */

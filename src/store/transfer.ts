@@ -61,11 +61,11 @@ function refusePacked(url: string, headers: Headers): void {
 }
 
 /**
- * Judges status and headers. Throws `corrupt-data` where the server's file has another length than the manifest states and
- * `unreadable-source` where no further request can help.
+ * Judges status and headers. Throws `corrupt-data` where the server's file has another length than the manifest states
+ * and `unreadable-source` where no further request can help.
  *
- * Across origins a header shows only if the server exposes it, so that a missing one proves nothing: the body's length and the
- * piece's hash have the last word.
+ * Across origins a header shows only if the server exposes it, so that a missing one proves nothing: the body's length
+ * and the piece's hash have the last word.
  */
 export function judgeHead(wanted: Wanted, response: Pick<Response, 'status' | 'headers'>, nowMs: number): Head {
   const { url, begin, end, sizeBytes } = wanted;
@@ -133,8 +133,8 @@ export interface Body {
 }
 
 /**
- * Fetches a file whose size is not known, whole. Throws `unreadable-source` for statuses that no further request can help and
- * `bad-checkpoint` when there are more than `limitBytes`.
+ * Fetches a file whose size is not known, whole. Throws `unreadable-source` for statuses that no further request can
+ * help and `bad-checkpoint` when there are more than `limitBytes`.
  */
 export async function requestSmall(
   url: string,
@@ -157,7 +157,10 @@ export async function requestSmall(
   }
 }
 
-/** Sends a request for a range. A network that fails, a silent server and a transient status are `again`; an abort throws. */
+/**
+ * Sends a request for a range. A network that fails, a silent server and a transient status are `again`; an abort
+ * throws.
+ */
 export async function request(
   wanted: Wanted,
   options: TransferOptions,
@@ -194,8 +197,8 @@ export async function request(
 }
 
 /**
- * Sends a request as `fetch` does and holds the range that answers it, so that one which breaks off or ends too early can be asked for
- * again. Other answers are handed on as they come.
+ * Sends a request as `fetch` does and holds the range that answers it, so that one which breaks off or ends too early
+ * can be asked for again. Other answers are handed on as they come.
  * @param what the URL as messages show it.
  * @param bytes of the range that is asked for.
  */

@@ -93,7 +93,10 @@ class VerifiedFile {
     return this.file.pieces[piece]!.sizeBytes;
   }
 
-  /** Fetches a piece into a buffer of its size. Throws `corrupt-data` when length or hash are not what the manifest states. */
+  /**
+   * Fetches a piece into a buffer of its size. Throws `corrupt-data` when length or hash are not what the manifest
+   * states.
+   */
   async fetch(index: number, buffer: Uint8Array): Promise<void> {
     const { path, pieces } = this.file;
     const piece = pieces[index]!;

@@ -40,11 +40,17 @@ const LIGATURES: Readonly<Record<string, string>> = {
 const PYTHON_SPACES = /[\t-\r\u001c- \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/g;
 /** ftfy's `ANSI_RE`: colours and movements of a terminal. */
 const TERMINAL_ESCAPES = /\u001b\[[\p{Nd};]*[a-zA-Z]/gu;
-/** ftfy's `CONTROL_CHARS`: ASCII controls that are no white space, deprecated format controls, byte order mark, annotations. */
+/**
+ * ftfy's `CONTROL_CHARS`: ASCII controls that are no white space, deprecated format controls, byte order mark,
+ * annotations.
+ */
 const CONTROLS = /[\u0000-\u0008\u000b\u000e-\u001f\u007f\u206a-\u206f\ufeff\ufff9-\ufffc]/g;
 // biome-ignore-end lint/suspicious/noControlCharactersInRegex: see above.
 
-/** U+0080 to U+009F as Windows-1252 has them (Node 20's TextDecoder takes that label for Latin-1); five places are empty. */
+/**
+ * U+0080 to U+009F as Windows-1252 has them (Node 20's TextDecoder takes that label for Latin-1); five places are
+ * empty.
+ */
 const WINDOWS_1252 = '€\u0081‚ƒ„…†‡ˆ‰Š‹Œ\u008dŽ\u008f\u0090‘’“”•–—˜™š›œ\u009džŸ';
 
 /**

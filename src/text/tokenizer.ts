@@ -6,7 +6,8 @@ import { shown, ZoetropeError } from '../errors';
  * Own code and not `@huggingface/tokenizers` 0.2.0, measured on the 16.8 MB file of google/umt5-xxl, Node 20, 2 cores.
  * Both give every golden id, and both load fast (570 ms there, 75 ms here, after 105 ms of JSON.parse). But that
  * package's trie holds 144 MiB of heap where this map holds 16, more than the 128 MiB that loading a model may take at
- * all, and its Metaspace does not cut words at a literal "▁", so that runs of them become other ids than the reference's.
+ * all, and its Metaspace does not cut words at a literal "▁", so that runs of them become other ids than the
+ * reference's.
  */
 
 /** Most ids of a prompt, the final `</s>` included: `text_len` of Wan2.2 `wan/configs/shared_config.py`. */
@@ -17,8 +18,8 @@ const WORD_START = '▁';
 /** Below the lowest score of the vocabulary: `kUnkPenalty` of SentencePiece and of tokenizers' unigram model. */
 const UNKNOWN_PENALTY = 10;
 /**
- * Longest piece, UTF-16 code units, and most added tokens that are read; UMT5's have 16 and 304. The search over a word takes its
- * length times the longest piece, and the added tokens become one pattern.
+ * Longest piece, UTF-16 code units, and most added tokens that are read; UMT5's have 16 and 304. The search over a word
+ * takes its length times the longest piece, and the added tokens become one pattern.
  */
 const MAX_PIECE_LENGTH = 256;
 const MAX_ADDED = 4096;

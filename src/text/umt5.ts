@@ -25,9 +25,9 @@ const LAYER_MATRICES = [
 ] as const;
 
 /**
- * Bucket of a key's position minus the query's, bidirectional (transformers `UMT5Attention._relative_position_bucket` for
- * 32 buckets and distance 128): exact up to 7, then eight buckets up to 91. Thresholds instead of logarithms, which round
- * differently at 16, 32 and 64.
+ * Bucket of a key's position minus the query's, bidirectional (transformers `UMT5Attention._relative_position_bucket`
+ * for 32 buckets and distance 128): exact up to 7, then eight buckets up to 91. Thresholds instead of logarithms, which
+ * round differently at 16, 32 and 64.
  */
 export function relativeBucket(relative: number): number {
   const distance = Math.abs(relative);
@@ -89,9 +89,9 @@ export interface EncodedText {
 }
 
 /**
- * Encodes prompts of n token ids (1 to 512, the last one `</s>`) to [n, dModel] each, in one sweep over the layers, so that
- * streamed weights are read once. Only real tokens run: padding would be masked, and the rows behind them are zeros by
- * definition.
+ * Encodes prompts of n token ids (1 to 512, the last one `</s>`) to [n, dModel] each, in one sweep over the layers, so
+ * that streamed weights are read once. Only real tokens run: padding would be masked, and the rows behind them are
+ * zeros by definition.
  */
 export async function encodeTexts(host: Umt5Host, prompts: readonly ArrayLike<number>[]): Promise<EncodedText[]> {
   const { gpu, config, weights } = host;

@@ -49,7 +49,9 @@ export class Frames implements Disposable {
   }
 }
 
-/** The last two input frames of a convolution over three frames, [2, height + 2, width + 2, channels]; zeros at first. */
+/**
+ * The last two input frames of a convolution over three frames, [2, height + 2, width + 2, channels]; zeros at first.
+ */
 export interface History {
   readonly tensor: GpuTensor;
   readonly size: Size;
@@ -209,7 +211,9 @@ export class Layers {
     current.replace(await this.causal(normed, 'decoder.head.2', past));
   }
 
-  /** Copies the colours of `core`, in pixels of the whole picture, out of a tile that covers `from`, to frames of rgb. */
+  /**
+   * Copies the colours of `core`, in pixels of the whole picture, out of a tile that covers `from`, to frames of rgb.
+   */
   async store(x: Frames, from: Region, core: Region, rgb: GpuTensor, toFrame: number): Promise<void> {
     const [, toFrames, height, width] = rgb.shape as [number, number, number, number];
     const shape = {

@@ -7,11 +7,11 @@ import { levelSize, planTiles, type Region, type Tile } from './tiles';
  * which are at most sqrt(channels) · |gamma|, are rounded to half floats when the next latent frame will want them; the
  * few that follow no norm stay f32, and so does all arithmetic.
  *
- * How to choose (`plan/decode.ts` does): f32 in the largest tiles whose `largest` fits a binding and whose `weights` and
- * `peak` fit the budget; only when no tile makes f32 fit, f16 in the same way. Smaller tiles need less working memory,
- * but halos overlap, so that their histories are larger. At 1280 × 720 with bindings of 128 MiB, f32 takes 10.4 GB and
- * f16 5.6 GB, weights included. Between both lie 94 dB on the demo's videos, and one step of 255 in 0.4 % of the values
- * (`test/gpu/vae-decoder.test.ts`).
+ * How to choose (`plan/decode.ts` does): f32 in the largest tiles whose `largest` fits a binding and whose `weights`
+ * and `peak` fit the budget; only when no tile makes f32 fit, f16 in the same way. Smaller tiles need less working
+ * memory, but halos overlap, so that their histories are larger. At 1280 × 720 with bindings of 128 MiB, f32 takes 10.4
+ * GB and f16 5.6 GB, weights included. Between both lie 94 dB on the demo's videos, and one step of 255 in 0.4 % of the
+ * values (`test/gpu/vae-decoder.test.ts`).
  */
 export type HistoryType = 'f32' | 'f16';
 
@@ -23,7 +23,9 @@ export interface DecoderBuffer {
   bytes: number;
   /** How many there are at the same time: histories of tiles of one size. */
   count: number;
-  /** `weights`: as long as the decoder is loaded; `history`: as long as a stream; `working`: within one latent frame. */
+  /**
+   * `weights`: as long as the decoder is loaded; `history`: as long as a stream; `working`: within one latent frame.
+   */
   kind: 'weights' | 'history' | 'working';
   /**
    * When it is made and freed, in events since the beginning of a latent frame; 0 and Infinity for what lies there all
@@ -54,9 +56,9 @@ const FLOAT_BYTES = 4;
 const HISTORY_BYTES: Record<HistoryType, number> = { f32: 4, f16: 2 };
 
 /**
- * Whether the frames that one latent frame becomes go through the finer levels together, or one by one, which takes more
- * dispatches and tensors a quarter as large. Float32 gives the same either way; half floats are rounded when a frame
- * has passed, so that all streams of them go frame by frame.
+ * Whether the frames that one latent frame becomes go through the finer levels together, or one by one, which takes
+ * more dispatches and tensors a quarter as large. Float32 gives the same either way; half floats are rounded when a
+ * frame has passed, so that all streams of them go frame by frame.
  */
 export function decodesTogether(tile: number | null, historyType: HistoryType): boolean {
   return tile === null && historyType === 'f32';

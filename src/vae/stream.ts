@@ -136,8 +136,8 @@ export class VaeStream implements Disposable {
   }
 
   /**
-   * From the coarsest level's frames to the colours of one tile. Where nothing doubles the number of frames any more, each
-   * may go to its colours alone: with tensors a quarter as large, tiles can be larger and halos cost less.
+   * From the coarsest level's frames to the colours of one tile. Where nothing doubles the number of frames any more,
+   * each may go to its colours alone: with tensors a quarter as large, tiles can be larger and halos cost less.
    */
   private async tile(
     trunk: Frames,
@@ -162,7 +162,9 @@ export class VaeStream implements Disposable {
     }
   }
 
-  /** Upsamples what level `begin` made, one frame of it or all, and goes through the levels after it, `end` included. */
+  /**
+   * Upsamples what level `begin` made, one frame of it or all, and goes through the levels after it, `end` included.
+   */
   private async upsampled(
     x: Frames,
     begin: number,

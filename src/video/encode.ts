@@ -10,7 +10,10 @@ export interface VideoHost {
 
 /** One picture in 4:2:0, BT.709 limited range. */
 export interface I420Frame {
-  /** The y plane [height, width], then u and v [height / 2, width / 2], without gaps. Read before the next frame is taken. */
+  /**
+   * The y plane [height, width], then u and v [height / 2, width / 2], without gaps. Read before the next frame is
+   * taken.
+   */
   data: Uint8Array;
   width: number;
   height: number;

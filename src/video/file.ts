@@ -44,10 +44,10 @@ export async function encodeMp4(
 }
 
 /**
- * Encodes `frames` into a file of the caller's. With write mode `fast` it is a fragmented MP4, written while frames come; the index of
- * the others is known at the end only, so they are written then. The file is closed at the end, and given up where that is not
- * reached, so that what the file held before stays.
- * Throws what {@link encodeFrames} throws, and `storage-full` or `storage-unavailable` where the sink fails.
+ * Encodes `frames` into a file of the caller's. With write mode `fast` it is a fragmented MP4, written while frames
+ * come; the index of the others is known at the end only, so they are written then. The file is closed at the end, and
+ * given up where that is not reached, so that what the file held before stays. Throws what {@link encodeFrames} throws,
+ * and `storage-full` or `storage-unavailable` where the sink fails.
  */
 export async function saveMp4(
   frames: AsyncIterable<I420Frame>,

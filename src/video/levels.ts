@@ -1,6 +1,6 @@
 /**
- * What to ask a VideoEncoder for: codec levels, bitrates, key frames and timestamps. Pure decisions; `encode.ts` carries
- * them out.
+ * What to ask a VideoEncoder for: codec levels, bitrates, key frames and timestamps. Pure decisions; `encode.ts`
+ * carries them out.
  */
 import { ZoetropeError } from '../errors';
 import type { ResolvedRequest } from '../request';
@@ -88,8 +88,8 @@ export function macroblocks(width: number, height: number): number {
 }
 
 /**
- * Bits per pixel of H.264 at 30 frames per second, chosen by this project. Chromium's software encoder then gives a clip
- * of the demo model (64×64, 17 frames, 16 fps) a mean luma PSNR of 35, 39, 43 and 48 dB.
+ * Bits per pixel of H.264 at 30 frames per second, chosen by this project. Chromium's software encoder then gives a
+ * clip of the demo model (64×64, 17 frames, 16 fps) a mean luma PSNR of 35, 39, 43 and 48 dB.
  */
 const BITS_PER_PIXEL: Record<VideoQuality, number> = { low: 0.05, medium: 0.1, high: 0.2, maximum: 0.45 };
 
@@ -121,16 +121,19 @@ export function videoBitrate(format: VideoFormat, codec: VideoCodec): number {
   return Math.round(BITS_PER_PIXEL[quality] * pixelsPerSecond * factor);
 }
 
-/** Smallest level for pictures of `picture` units; the highest one that fits the picture where only the bitrate is too high. */
+/**
+ * Smallest level for pictures of `picture` units; the highest one that fits the picture where only the bitrate is too
+ * high.
+ */
 function smallestLevel(levels: readonly Level[], picture: number, framesPerSecond: number, bitrate: number) {
   const fitting = levels.filter((l) => picture <= l.picture && picture * framesPerSecond <= l.rate);
   return fitting.find((l) => bitrate <= l.kbps * 1000) ?? fitting.at(-1);
 }
 
 /**
- * Ways to encode the video, best first: H.264 High, Main and Baseline at the level that the size and rate need, each with
- * the acceleration that the write mode prefers, then VP9, then AV1. The bitrate is capped at the level's.
- * Throws `unsupported-codec` for sizes that are odd (4:2:0 chroma halves them) or beyond every level.
+ * Ways to encode the video, best first: H.264 High, Main and Baseline at the level that the size and rate need, each
+ * with the acceleration that the write mode prefers, then VP9, then AV1. The bitrate is capped at the level's. Throws
+ * `unsupported-codec` for sizes that are odd (4:2:0 chroma halves them) or beyond every level.
  */
 export function encoderCandidates(format: VideoFormat): EncoderSettings[] {
   const { width, height, framesPerSecond, writeMode } = format;

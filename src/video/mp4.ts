@@ -6,7 +6,9 @@ import { durationMicroseconds, type EncoderSettings, type WriteMode } from './le
 
 /** Takes the chunks of one video track. */
 interface ChunkWriter {
-  /** Chunks in the order of their timestamps, the first at 0 with `metadata.decoderConfig`. Throws `encoding-failed`. */
+  /**
+   * Chunks in the order of their timestamps, the first at 0 with `metadata.decoderConfig`. Throws `encoding-failed`.
+   */
   addChunk(chunk: EncodedVideoChunk, metadata: EncodedVideoChunkMetadata | undefined): void;
 }
 
@@ -44,8 +46,8 @@ export function createMp4Writer(settings: EncoderSettings, writeMode: WriteMode)
 }
 
 /**
- * A writer that holds one fragment at a time, from a key frame to the next, and hands it to the sink when it is whole: the video is
- * never in memory, and what was written plays even if the end never comes.
+ * A writer that holds one fragment at a time, from a key frame to the next, and hands it to the sink when it is whole:
+ * the video is never in memory, and what was written plays even if the end never comes.
  */
 export function createMp4Stream(settings: EncoderSettings, sink: ByteSink): Mp4Stream {
   let last: Promise<void> = Promise.resolve();
@@ -115,8 +117,8 @@ function checkDecoderConfig(decoderConfig: VideoDecoderConfig | undefined, codec
 }
 
 /**
- * The decoder configuration with a complete colour space: the encoder's where it states all of it, else the frames' own.
- * mp4-muxer needs one for VP9 and writes a broken box for one with gaps.
+ * The decoder configuration with a complete colour space: the encoder's where it states all of it, else the frames'
+ * own. mp4-muxer needs one for VP9 and writes a broken box for one with gaps.
  */
 function withColour(metadata: EncodedVideoChunkMetadata | undefined): EncodedVideoChunkMetadata {
   const decoderConfig = metadata!.decoderConfig!;

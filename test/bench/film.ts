@@ -16,7 +16,10 @@ interface Case {
   height: number;
 }
 
-/** The released network on a GPU. A CPU would take minutes a frame: it gets one of a sixteenth of the channels, at 256 × 256. */
+/**
+ * The released network on a GPU. A CPU would take minutes a frame: it gets one of a sixteenth of the channels, at 256 ×
+ * 256.
+ */
 const CASES: Record<'gpu' | 'cpu', readonly Case[]> = {
   gpu: [
     { config: FILM_STYLE, width: 256, height: 256 },
@@ -26,8 +29,8 @@ const CASES: Record<'gpu' | 'cpu', readonly Case[]> = {
 };
 
 /**
- * Milliseconds of one frame between two alone, the features of both included; in a clip those of a frame serve both its pairs. Weights are
- * random: none are shipped, and their values do not matter to the time.
+ * Milliseconds of one frame between two alone, the features of both included; in a clip those of a frame serve both its
+ * pairs. Weights are random: none are shipped, and their values do not matter to the time.
  */
 export const filmBench: Bench = {
   name: 'film',

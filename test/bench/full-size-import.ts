@@ -10,9 +10,9 @@ import { type Sample, type WatchedRun, watch } from '../harness/watched-process'
 /**
  * npm run full-size:import [-- --layers 40 --heads 40 --kills 10 --seed 1 --log FILE --folder .cache/full-size-import]
  *
- * Imports an expert of Wan 2.2 A14B at its true sizes (28.6 GB of bf16, made in the folder; 46 GB of disk in all) to q4 by the built
- * command on two cores: memory of the process tree, throughput, size of the result. Then once more, killed at random moments and
- * continued, and compares every byte. Fails when a bound of the design does not hold. Linux.
+ * Imports an expert of Wan 2.2 A14B at its true sizes (28.6 GB of bf16, made in the folder; 46 GB of disk in all) to q4
+ * by the built command on two cores: memory of the process tree, throughput, size of the result. Then once more, killed
+ * at random moments and continued, and compares every byte. Fails when a bound of the design does not hold. Linux.
  */
 
 /** Peak of the resident set, bytes; throughput of cached source, bytes a second; size of the result. */
@@ -38,7 +38,9 @@ const [layers, heads, kills] = [Number(options.layers), Number(options.heads), N
 const isFull = layers === FULL && heads === FULL;
 const folder = resolve(options.folder);
 const root = resolve(import.meta.dirname, '../..');
-/** The command as it is now, two folders below the root, where it looks for its package; another run may have its own. */
+/**
+ * The command as it is now, two folders below the root, where it looks for its package; another run may have its own.
+ */
 const built = `dist/full-size-${process.pid}`;
 
 const lines: string[] = [];
@@ -142,7 +144,10 @@ async function undisturbed(sourceBytes: number, to: string): Promise<void> {
   else say(`     the result has ${gigabytes(result)}`);
 }
 
-/** The same import, killed and continued; each time at a random share of what is left to write, between two samples or in a write. */
+/**
+ * The same import, killed and continued; each time at a random share of what is left to write, between two samples or
+ * in a write.
+ */
 async function killed(whole: string, to: string): Promise<void> {
   const expected = await sizes(whole);
   const total = sum(expected.values());

@@ -22,8 +22,8 @@ import { seededFloats } from '../harness/near';
 /**
  * npm run full-size [-- --folder .cache/full-size --slots 3 --frames 1]
  *
- * One forward pass of a whole A14B expert, 40 blocks at true width, with random 4-bit weights streamed from a shard on disk
- * (8 GB, made once in the folder). Prints time, what waited for weights, and the peak of GPU memory.
+ * One forward pass of a whole A14B expert, 40 blocks at true width, with random 4-bit weights streamed from a shard on
+ * disk (8 GB, made once in the folder). Prints time, what waited for weights, and the peak of GPU memory.
  */
 
 const FILE = 'high.safetensors';

@@ -13,8 +13,9 @@ import { serveSynthetic } from '../harness/synthetic-model';
 /**
  * npm run heap [-- --layers 14]
  *
- * Memory of a page that downloads, verifies and reads a model of A14B's width with some of its 40 layers (0.21 GB each), made by a
- * server as it is asked for. Prints the most above idle of each stage; exits with 1 above the budget of 128 MiB.
+ * Memory of a page that downloads, verifies and reads a model of A14B's width with some of its 40 layers (0.21 GB
+ * each), made by a server as it is asked for. Prints the most above idle of each stage; exits with 1 above the budget
+ * of 128 MiB.
  */
 
 const { values: options } = parseArgs({

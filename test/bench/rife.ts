@@ -71,12 +71,15 @@ async function frameRows({ gpu }: BenchContext, [width, height]: Size): Promise<
   }
 }
 
-/** ONNX Runtime rounds the grid's -1..1 to f32, steps of 6e-8 that are 8e-6 pixels of 256; colours change by up to 1 a pixel. */
+/**
+ * ONNX Runtime rounds the grid's -1..1 to f32, steps of 6e-8 that are 8e-6 pixels of 256; colours change by up to 1 a
+ * pixel.
+ */
 const F32_WARP: Tolerance = { relativeL2: 1e-4, maxAbs: 1e-3 };
 
 /**
- * Both pictures warped and blended: our kernel beside ONNX Runtime's GridSample of opset 16, to which the flow comes as two grids
- * ready made.
+ * Both pictures warped and blended: our kernel beside ONNX Runtime's GridSample of opset 16, to which the flow comes as
+ * two grids ready made.
  */
 export const warpBench: Bench = {
   name: 'rife-warp',

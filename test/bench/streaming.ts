@@ -15,8 +15,9 @@ import { alternate } from './timing';
 import { randomSource } from './transformer';
 
 /**
- * A pass with resident weights beside the same pass with weights streamed from memory, where computing takes longer than
- * uploading: what reads, uploads and waits add. A real disk adds nothing as long as it reads a block while one computes.
+ * A pass with resident weights beside the same pass with weights streamed from memory, where computing takes longer
+ * than uploading: what reads, uploads and waits add. A real disk adds nothing as long as it reads a block while one
+ * computes.
  */
 
 /** Six blocks of A14B, and of a network small enough for a CPU driver to be the slow kernel. */

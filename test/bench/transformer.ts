@@ -26,7 +26,10 @@ const GPU_TOKENS = 512;
 const CPU_TOKENS = 4;
 const TEXT_ROWS = 60;
 
-/** Random weights of the shapes below `prefix`: matrices in blocks with scales for deviations of about 1 / sqrt(columns). */
+/**
+ * Random weights of the shapes below `prefix`: matrices in blocks with scales for deviations of about 1 /
+ * sqrt(columns).
+ */
 export function randomSource(shapes: Shapes, prefix: string, bits: 4 | 8): TensorSource {
   const entries = new Map<string, TensorEntry>();
   for (const [name, shape] of shapes) {

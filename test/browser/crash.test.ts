@@ -4,8 +4,8 @@ import { SMALL_REQUEST, type SmallModel, smallModel } from '../crash/small';
 import { CrashSite, faultOf, type Kind, type Outcome } from '../crash/trial';
 
 /**
- * Jobs that are struck and give the frames of one that was not: a seeded tenth of `npm run crash-test`, with several blows a job and on
- * pictures of a quarter of the size, so that it takes three minutes.
+ * Jobs that are struck and give the frames of one that was not: a seeded tenth of `npm run crash-test`, with several
+ * blows a job and on pictures of a quarter of the size, so that it takes three minutes.
  */
 const SEED = 20261124;
 

@@ -33,7 +33,10 @@ const QUICK = {
 /** One that is still running when it is cancelled. */
 const LONG = { ...QUICK, num_inference_steps: 40 };
 
-/** What the endpoint's page shows as its example, https://fal.ai/models/fal-ai/wan/v2.2-a14b/text-to-video/api, read there in 2026. */
+/**
+ * What the endpoint's page shows as its example, https://fal.ai/models/fal-ai/wan/v2.2-a14b/text-to-video/api, read
+ * there in 2026.
+ */
 const EXAMPLE = `
 const result = await fal.subscribe("fal-ai/wan/v2.2-a14b/text-to-video", {
   input: {
@@ -50,7 +53,10 @@ console.log(result.data);
 console.log(result.requestId);
 `;
 
-/** The demo model offering 32 by 32 pixels for every size: 81 frames in 27 steps, as the example leaves them, in half a minute. */
+/**
+ * The demo model offering 32 by 32 pixels for every size: 81 frames in 27 steps, as the example leaves them, in half a
+ * minute.
+ */
 function smallModel(): { folder: string } & Disposable {
   const folder = mkdtempSync(join(tmpdir(), 'zoetrope-small-'));
   cpSync(demoModel, join(folder, 'small'), { recursive: true });

@@ -9,7 +9,10 @@ const COLD_LIMIT_MS = 90_000;
 
 /** Measured: 35.6 dB at quality `high`. */
 const MIN_PSNR_DB = 32;
-/** Levels of 255. Chroma at half resolution bleeds over the shape's edge and shifts its mean by 5; BT.601's luma shifts it by 23. */
+/**
+ * Levels of 255. Chroma at half resolution bleeds over the shape's edge and shifts its mean by 5; BT.601's luma shifts
+ * it by 23.
+ */
 const MAX_SHIFT = 10;
 
 describe('a cold page', () => {
@@ -73,7 +76,8 @@ describe('a cold page', () => {
     expect(frames).toHaveLength(17);
     expect(made.rgb24).toHaveLength(17 * 64 * 64 * 3);
     let squares = 0;
-    // Mean error of each channel over the shape and over the rest: a wrong matrix or range shifts it, compression does not.
+    // Mean error of each channel over the shape and over the rest: a wrong matrix or range shifts it, compression does
+    // not.
     const shift = { shape: [0, 0, 0], rest: [0, 0, 0] };
     const pixels = { shape: 0, rest: 0 };
     frames.forEach((rgba, frame) => {

@@ -99,7 +99,10 @@ describe('an import in the page', () => {
   let scratch: string;
   /** The same checkpoint with its experts in three shards each. */
   let sharded: string;
-  /** Id of the model that the command line makes of the same files: the hash of its manifest, which holds all other hashes. */
+  /**
+   * Id of the model that the command line makes of the same files: the hash of its manifest, which holds all other
+   * hashes.
+   */
   let wanted: string;
 
   const newPage = async (): Promise<Page> => {

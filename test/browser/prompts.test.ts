@@ -4,8 +4,8 @@ import { type Background, type Colour, judge } from '../harness/judge';
 import { decodeMovie, readMovie } from '../harness/movie';
 
 /**
- * Prompts of the demo model's vocabulary and what a person would see. The seeds are ones at which the first checkpoint, which misses
- * one colour in twenty by its card, is right, so that a wrong picture here tells of the code.
+ * Prompts of the demo model's vocabulary and what a person would see. The seeds are ones at which the first checkpoint,
+ * which misses one colour in twenty by its card, is right, so that a wrong picture here tells of the code.
  */
 const PROMPTS: readonly [prompt: string, seed: number, colour: Colour, background: Background][] = [
   ['a red circle moving right on a black background', 1001, 'red', 'black'],

@@ -6,7 +6,10 @@ import { type Chromium, openChromium } from '../harness/chromium';
 import type * as encoding from '../harness/encoding';
 import { decodeMovie, type Movie, readMovie } from '../harness/movie';
 
-/** Videos through Chromium's own encoder at the counts and rates that interpolation leads to, without the model that makes frames. */
+/**
+ * Videos through Chromium's own encoder at the counts and rates that interpolation leads to, without the model that
+ * makes frames.
+ */
 
 declare global {
   /** `test/harness/encoding.ts` in the page. */
@@ -28,8 +31,8 @@ const COMBINATIONS = [
 ] as const;
 
 /**
- * OpenH264 gives small pictures of high rates level 1b, and Chromium's VideoDecoder, unlike its player, does not know the level by
- * its own number, 9. Level 1.1 holds all that 1b does.
+ * OpenH264 gives small pictures of high rates level 1b, and Chromium's VideoDecoder, unlike its player, does not know
+ * the level by its own number, 9. Level 1.1 holds all that 1b does.
  */
 function nameable(movie: Movie): Movie {
   return { ...movie, config: { ...movie.config, codec: movie.config.codec.replace(/09$/, '0b') } };

@@ -4,7 +4,10 @@ import { gzipSync } from 'node:zlib';
 import { expect, it } from 'vitest';
 import { generateIn, openChromium, openModel } from '../harness/chromium';
 
-/** Budget of the page, gzip: everything but the wasm of ONNX Runtime and the model that a browser fetches for a first video. */
+/**
+ * Budget of the page, gzip: everything but the wasm of ONNX Runtime and the model that a browser fetches for a first
+ * video.
+ */
 const LIMIT_BYTES = 150 * 1024;
 
 const built = resolve(import.meta.dirname, '../../dist/page');

@@ -9,8 +9,9 @@ import { CrashSite, faultOf, type Kind } from './trial';
 /**
  * npm run crash-test -- [--gpu 50] [--destroy 200] [--tab 20] [--small] [--blows 1] [--seed 1] [--log FILE]
  *
- * Makes one small video of the demo model over and over in Chromium, each time with one blow, or `--blows`: the GPU's process crashes,
- * the device is destroyed, or the tab's process crashes. `--small`: a quarter of the pixels and no guidance. Each must end with the frames of the undisturbed video. Exits with 1 when one does not.
+ * Makes one small video of the demo model over and over in Chromium, each time with one blow, or `--blows`: the GPU's
+ * process crashes, the device is destroyed, or the tab's process crashes. `--small`: a quarter of the pixels and no
+ * guidance. Each must end with the frames of the undisturbed video. Exits with 1 when one does not.
  */
 
 const { values } = parseArgs({

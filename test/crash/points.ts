@@ -12,8 +12,8 @@ export function randomOf(seed: number): () => number {
 }
 
 /**
- * `count` submissions of 1 to `submits`, one in each of as many equal parts, so that every stage of a job gets its share; in an order
- * of chance.
+ * `count` submissions of 1 to `submits`, one in each of as many equal parts, so that every stage of a job gets its
+ * share; in an order of chance.
  */
 export function strikePoints(count: number, submits: number, random: () => number): number[] {
   const points = Array.from({ length: count }, (_, i) => 1 + Math.floor(((i + random()) * (submits - 1)) / count));

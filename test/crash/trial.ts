@@ -7,15 +7,15 @@ import { type Chromium, openChromium } from '../harness/chromium';
 /** A job that something happens to, in Chromium: at a submission to the GPU that is chosen beforehand. */
 
 /**
- * Chromium gives a page no GPU any more when its process has crashed a few times; these let it be crashed as often as a test likes.
- * `--disable-domain-blocking-for-3d-apis`: crashes are not held against the site; `--disable-gpu-process-crash-limit`: nor against
- * the GPU.
+ * Chromium gives a page no GPU any more when its process has crashed a few times; these let it be crashed as often as a
+ * test likes. `--disable-domain-blocking-for-3d-apis`: crashes are not held against the site;
+ * `--disable-gpu-process-crash-limit`: nor against the GPU.
  */
 export const CRASH_FLAGS = ['--disable-domain-blocking-for-3d-apis', '--disable-gpu-process-crash-limit'];
 
 /**
- * What happens: `device.destroy()`; `Browser.crashGpuProcess` over CDP; `Page.crash` over CDP, which ends the tab's process; the device
- * says that it is out of memory; or it is destroyed, and the browser offers no adapter any more.
+ * What happens: `device.destroy()`; `Browser.crashGpuProcess` over CDP; `Page.crash` over CDP, which ends the tab's
+ * process; the device says that it is out of memory; or it is destroyed, and the browser offers no adapter any more.
  */
 export type Kind = 'destroy' | 'gpu' | 'tab' | 'memory' | 'gone';
 
@@ -41,7 +41,9 @@ type Message =
   | { ask: true }
   | { submits: number };
 
-/** Runs in the worker before its own script: counts submissions and strikes at some of them. Its text is what is sent. */
+/**
+ * Runs in the worker before its own script: counts submissions and strikes at some of them. Its text is what is sent.
+ */
 function strikes(): void {
   const channel = new BroadcastChannel('crash-test');
   let kind = 'count';
@@ -120,7 +122,8 @@ export class CrashSite {
         site.outcome.struckAt.push(message.struck);
         site.onStruck();
       }
-      // A run tells where it goes on before it reports a step; one that tells nothing and reports fewer steps began anew.
+      // A run tells where it goes on before it reports a step; one that tells nothing and reports fewer steps began
+      // anew.
       const now = message.from ?? message.step ?? site.reported;
       if (message.from !== undefined || now < site.reported)
         site.outcome.resumed.push({ reported: site.reported, from: now });
@@ -154,8 +157,8 @@ export class CrashSite {
   }
 
   /**
-   * As {@link run}; a job that gives up, since it lost its device more often than it tries without a step between, is continued by a
-   * person.
+   * As {@link run}; a job that gives up, since it lost its device more often than it tries without a step between, is
+   * continued by a person.
    */
   async persist(kind: Kind, at: readonly number[]): Promise<Outcome> {
     try {

@@ -33,8 +33,8 @@ const SHORTEST_MS = 0.2;
 /** Configurations and graphs longer than 1 MiB are not read at all. */
 const MOST_BYTES = 1_000_000;
 /**
- * Most that the time may grow from one input to one of eight times its length: 8 is linear, 64 quadratic. Measured are up to 24 on a busy machine, where
- * garbage is collected and tables outgrow the caches.
+ * Most that the time may grow from one input to one of eight times its length: 8 is linear, 64 quadratic. Measured are
+ * up to 24 on a busy machine, where garbage is collected and tables outgrow the caches.
  */
 export const MAX_TIME_RATIO = 32;
 /** Runs of each input, small and large in turn. */

@@ -7,7 +7,9 @@ export function latin1(text: string): Uint8Array {
   return Uint8Array.from(text, (character) => character.charCodeAt(0));
 }
 
-/** Values that parsers trip over: wrong types, numbers at and beyond the edges, names of the prototype, broken escapes. */
+/**
+ * Values that parsers trip over: wrong types, numbers at and beyond the edges, names of the prototype, broken escapes.
+ */
 const VALUES = [
   'null',
   'true',

@@ -8,8 +8,8 @@ import { WEIGHT_FILES } from './weight-files';
 /**
  * npm run fuzz [-- --inputs 100000 --seed 1 --target GGUF]
  *
- * Gives every parser of foreign bytes seeded, changed and made-up inputs, and stops at the first that one does not stand; then
- * inputs that grow, to see that time and memory grow as they do.
+ * Gives every parser of foreign bytes seeded, changed and made-up inputs, and stops at the first that one does not
+ * stand; then inputs that grow, to see that time and memory grow as they do.
  */
 
 const { values: options } = parseArgs({

@@ -4,8 +4,9 @@ import { messageOf, ZoetropeError } from '../../src/errors';
 /** Runs a parser once and measures what it did. */
 
 /**
- * A parser under test, which throws or rejects with `ZoetropeError`. A text that it gives tells one kind of result from another. It calls
- * `step` between what it is asked for one after the other (a slice of values, a part of a text), so that each is measured by itself.
+ * A parser under test, which throws or rejects with `ZoetropeError`. A text that it gives tells one kind of result from
+ * another. It calls `step` between what it is asked for one after the other (a slice of values, a part of a text), so
+ * that each is measured by itself.
  */
 export type Parser = (input: Uint8Array, step: () => void) => unknown;
 
@@ -16,8 +17,8 @@ export interface Outcome {
   error: unknown;
   milliseconds: number;
   /**
-   * Bytes of all buffers made in one step (`external_memory` of V8 counts them as they are made), freed ones included; of the step
-   * that made most.
+   * Bytes of all buffers made in one step (`external_memory` of V8 counts them as they are made), freed ones included;
+   * of the step that made most.
    */
   bufferBytes: number;
   /** Bytes of all strings, lists and objects made; less than that when V8 collected garbage meanwhile. */
@@ -62,9 +63,9 @@ export async function processorMs(parser: Parser, input: Uint8Array): Promise<nu
 }
 
 /**
- * What a parser may take. Buffers: twice the input, as the issue says. Strings and objects: V8's own for what JSON writes in two
- * characters (an empty list takes 16 bytes and its place in another one), some of them twice. The constant parts are for
- * the error, for names that a schema expects, and for V8's own tables.
+ * What a parser may take. Buffers: twice the input, as the issue says. Strings and objects: V8's own for what JSON
+ * writes in two characters (an empty list takes 16 bytes and its place in another one), some of them twice. The
+ * constant parts are for the error, for names that a schema expects, and for V8's own tables.
  */
 export interface Limits {
   bufferFactor: number;

@@ -43,7 +43,10 @@ const EXTREMES = [
   2n ** 63n,
   2n ** 64n - 1n,
 ];
-/** Not UTF-8: a lone continuation, an overlong form, a surrogate, a code point beyond the last, a cut sequence, byte order marks. */
+/**
+ * Not UTF-8: a lone continuation, an overlong form, a surrogate, a code point beyond the last, a cut sequence, byte
+ * order marks.
+ */
 const NOT_UTF8 = [
   '\x80',
   '\xc0\x80',

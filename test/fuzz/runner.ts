@@ -59,13 +59,19 @@ function signature({ value, error }: Outcome): string {
   return `${error.code}: ${error.message.replace(/"(?:[^"\\]|\\.)*"|\[[^\]]*\]|[-+.\d]+(e[-+]?\d+)?/g, '#').slice(0, 160)}`;
 }
 
-/** Whether a fault shows again: something of V8's own may fall into one measurement, what the parser does happens each time. */
+/**
+ * Whether a fault shows again: something of V8's own may fall into one measurement, what the parser does happens each
+ * time.
+ */
 async function repeats(parse: Parser, input: Uint8Array, limits: Limits): Promise<boolean> {
   for (let i = 0; i < PATIENCE; i++) if (fault(await measure(parse, input), input.length, limits)) return true;
   return false;
 }
 
-/** The quickest of some runs after a slow one, with longer and longer pauses: a collection of garbage takes them all otherwise. */
+/**
+ * The quickest of some runs after a slow one, with longer and longer pauses: a collection of garbage takes them all
+ * otherwise.
+ */
 async function quickest(parse: Parser, input: Uint8Array, first: Outcome, limitMs: number): Promise<number> {
   let best = first.milliseconds;
   for (let i = 0; i < PATIENCE && best > limitMs; i++) {

@@ -10,7 +10,9 @@ import { openTestGpu, type TestGpu } from '../harness/dawn';
 import { fakeCodec } from '../harness/fake-codec';
 import { smallSizes } from '../harness/small-sizes';
 
-/** A job that is cancelled at any submission to the GPU ends before the next kernel or graph, and leaves nothing behind. */
+/**
+ * A job that is cancelled at any submission to the GPU ends before the next kernel or graph, and leaves nothing behind.
+ */
 
 /** A tenth of what the goal asks for; `ZOETROPE_ABORT_POINTS=200` runs them all, in five minutes of two cores. */
 const POINTS = Number(process.env.ZOETROPE_ABORT_POINTS ?? 20);

@@ -18,8 +18,8 @@ import { openTestGpu, type TestGpu } from '../harness/dawn';
 const PROMPT = 'a red circle moving right';
 const STEPS = Number(process.env.ZOETROPE_STEPS ?? 14);
 /**
- * Decibels of `regular`'s frames against `none`'s. Measured with f32 attention: 37.0 at 14 steps, where 20 of 28 evaluations are
- * computed, and 44.8 at 27 with 34 of 54.
+ * Decibels of `regular`'s frames against `none`'s. Measured with f32 attention: 37.0 at 14 steps, where 20 of 28
+ * evaluations are computed, and 44.8 at 27 with 34 of 54.
  */
 const MIN_PSNR_DB = STEPS < 27 ? 33 : 40;
 /** Twice so many steps on a CPU driver; on a busy machine they take several minutes. */

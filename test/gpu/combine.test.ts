@@ -4,7 +4,10 @@ import { openTestGpu, type TestGpu } from '../harness/dawn';
 import { expectNear, seededFloats, type Tolerance } from '../harness/near';
 import { combineReference } from '../reference/combine';
 
-/** Coefficients rounded to f32, up to seven f32 operations on values up to 10. Measured 3e-8..6e-8 and 2e-7..8e-7; four times that. */
+/**
+ * Coefficients rounded to f32, up to seven f32 operations on values up to 10. Measured 3e-8..6e-8 and 2e-7..8e-7; four
+ * times that.
+ */
 const F32_SUM: Tolerance = { relativeL2: 2.5e-7, maxAbs: 3.5e-6 };
 
 const COEFFICIENTS = [1.5, -0.7312345678, 2 / 3, -0.0123];

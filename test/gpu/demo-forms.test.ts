@@ -41,8 +41,8 @@ const REQUEST = {
 } as const;
 
 /**
- * Least PSNR of a form's frames against those of the weights unrounded, in decibels. Measured on SwiftShader: 49.1 with E4M3 and a
- * scale a matrix, 35.1 with Q4_0. The margin of 5 dB and more is for other drivers' sums.
+ * Least PSNR of a form's frames against those of the weights unrounded, in decibels. Measured on SwiftShader: 49.1 with
+ * E4M3 and a scale a matrix, 35.1 with Q4_0. The margin of 5 dB and more is for other drivers' sums.
  */
 const MIN_DECIBELS = { fp8: 44, q4: 30 };
 

@@ -22,9 +22,14 @@ import { warpSliceReference } from '../reference/warp-slice';
 
 /** The kernels of FILM, each against its reference. */
 
-/** f32 sums of up to 600 products of deviation 0.3, in another order. Measured up to 1e-7 and 3.3e-6; four times that. */
+/**
+ * f32 sums of up to 600 products of deviation 0.3, in another order. Measured up to 1e-7 and 3.3e-6; four times that.
+ */
 const F32_SUM: Tolerance = { relativeL2: 4e-7, maxAbs: 1.4e-5 };
-/** Coordinates up to 16 have f32 steps of 1e-6, which differences of pixels scale. Measured up to 1.5e-7 and 1.5e-6; four times that. */
+/**
+ * Coordinates up to 16 have f32 steps of 1e-6, which differences of pixels scale. Measured up to 1.5e-7 and 1.5e-6;
+ * four times that.
+ */
 const F32_SAMPLE: Tolerance = { relativeL2: 6e-7, maxAbs: 6e-6 };
 
 /** Elements behind an output that a launch must leave alone, and what it holds before. */
@@ -49,7 +54,10 @@ function bordered(seed: number, type: FloatType, [height, width]: Size, channels
   });
 }
 
-/** Runs a launch on an output of guards and compares: what the reference does not make holds the guard, behind the end too. */
+/**
+ * Runs a launch on an output of guards and compares: what the reference does not make holds the guard, behind the end
+ * too.
+ */
 async function check(
   type: FloatType,
   expected: Float64Array,

@@ -20,11 +20,20 @@ import { padPictureReference } from '../reference/pad-picture';
 
 /** The kernels of the flow network, each against its reference. */
 
-/** f32 sums of up to 1,024 products of deviation 0.3, in another order. Measured up to 1.5e-7 and 3.8e-6; four times that. */
+/**
+ * f32 sums of up to 1,024 products of deviation 0.3, in another order. Measured up to 1.5e-7 and 3.8e-6; four times
+ * that.
+ */
 const F32_SUM: Tolerance = { relativeL2: 6e-7, maxAbs: 1.6e-5 };
-/** Coordinates up to 64 have f32 steps of 4e-6, which the difference of two pixels scales. Measured up to 8e-7 and 1.6e-6; four times that. */
+/**
+ * Coordinates up to 64 have f32 steps of 4e-6, which the difference of two pixels scales. Measured up to 8e-7 and
+ * 1.6e-6; four times that.
+ */
 const F32_SAMPLE: Tolerance = { relativeL2: 3.2e-6, maxAbs: 6.4e-6 };
-/** A few f32 operations on values of about 1, or of about 10 for flows. Measured up to 5.6e-8 and 1.2e-6; four times that. */
+/**
+ * A few f32 operations on values of about 1, or of about 10 for flows. Measured up to 5.6e-8 and 1.2e-6; four times
+ * that.
+ */
 const F32_FEW: Tolerance = { relativeL2: 2.4e-7, maxAbs: 5e-6 };
 
 /** Elements behind an output that a launch must leave alone, and what they and its border hold. */

@@ -5,8 +5,8 @@ import { seededFloats } from '../harness/near';
 import { i420Reference } from '../reference/i420';
 
 /**
- * A byte differs from the float64 one only where the value lies within f32 rounding, 3e-5 of a level, of a half: one byte
- * in ten thousand, and by one level.
+ * A byte differs from the float64 one only where the value lies within f32 rounding, 3e-5 of a level, of a half: one
+ * byte in ten thousand, and by one level.
  */
 const LEVELS = 1;
 const EXACT_SHARE = 0.999;

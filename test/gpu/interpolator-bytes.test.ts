@@ -31,7 +31,9 @@ async function filmWeights(type: 'f16' | 'f32') {
   return loadFilm(test.gpu, await openSafetensors(file, 'film'), undefined, type);
 }
 
-/** Bytes above the present level while a clip of three frames is retimed: what waits for a frame, and the most at once. */
+/**
+ * Bytes above the present level while a clip of three frames is retimed: what waits for a frame, and the most at once.
+ */
 async function held(make: () => Interpolator, [height, width]: Size, count: number) {
   const { memory } = test.gpu;
   const base = memory.liveBytes;

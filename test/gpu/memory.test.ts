@@ -39,7 +39,9 @@ const UMT5: Umt5Config = {
   eps: 1e-6,
 };
 
-/** Uniforms of ONNX Runtime's programs and parameters of kernels: 16 KiB of ours, some dozens of bytes for each program. */
+/**
+ * Uniforms of ONNX Runtime's programs and parameters of kernels: 16 KiB of ours, some dozens of bytes for each program.
+ */
 const RUNTIME_BYTES = 32 * 1024;
 
 let test: TestGpu;

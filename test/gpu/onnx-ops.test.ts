@@ -9,9 +9,14 @@ import * as reference from '../reference/onnx-ops';
 
 /** Copies and rearrangements. */
 const EXACT: Tolerance = { relativeL2: 0, maxAbs: 0 };
-/** One f32 operation, quotients and roots within WGSL's 2.5 ulp. Measured up to 3.2e-8 and 6e-7; about four times that. */
+/**
+ * One f32 operation, quotients and roots within WGSL's 2.5 ulp. Measured up to 3.2e-8 and 6e-7; about four times that.
+ */
 const ELEMENTWISE: Tolerance = { relativeL2: 1.5e-7, maxAbs: 2.5e-6 };
-/** Functions of exp and tanh. Measured up to 6e-8 and 9e-7; WGSL's bound, (3 + 2|x|) ulp, asks for more room than four times. */
+/**
+ * Functions of exp and tanh. Measured up to 6e-8 and 9e-7; WGSL's bound, (3 + 2|x|) ulp, asks for more room than four
+ * times.
+ */
 const TRANSCENDENTAL: Tolerance = { relativeL2: 4e-7, maxAbs: 4e-6 };
 /** Row statistics in f32. Measured up to 1.3e-7 and 1.2e-6; about four times that. */
 const NORM: Tolerance = { relativeL2: 5e-7, maxAbs: 5e-6 };
@@ -29,7 +34,10 @@ beforeAll(async () => {
 });
 afterAll(() => test.close());
 
-/** Runs the graph that `build` makes; `input` declares one of `inputs` at its first call. Gives the values of each output that it names. */
+/**
+ * Runs the graph that `build` makes; `input` declares one of `inputs` at its first call. Gives the values of each
+ * output that it names.
+ */
 async function run(
   inputs: Record<string, Input>,
   build: (input: (name: string) => Value, graph: Graph) => Record<string, Value>,

@@ -12,8 +12,9 @@ import { encodeTexts } from '../../src/text/umt5';
 import { openTestGpu, type TestGpu } from '../harness/dawn';
 
 /**
- * What a plan predicts against the ledger, stage by stage, on the shipped demo model under artificial limits and budgets. Dawn's null
- * backend makes and frees every buffer of a run and computes nothing, so a run takes a moment; one that computes shows that it does not matter.
+ * What a plan predicts against the ledger, stage by stage, on the shipped demo model under artificial limits and
+ * budgets. Dawn's null backend makes and frees every buffer of a run and computes nothing, so a run takes a moment; one
+ * that computes shows that it does not matter.
  */
 
 const models = resolve(import.meta.dirname, '../../public/models');
@@ -77,7 +78,10 @@ const CASES: readonly Case[] = [
   { name: 'RIFE', request: { interpolator_model: 'rife', num_interpolated_frames: 1 }, budgetBytes: 40e6 },
 ];
 
-/** Runs a case, twice where everything stays, and holds each stage to its prediction. Gives the arrangement that was planned. */
+/**
+ * Runs a case, twice where everything stays, and holds each stage to its prediction. Gives the arrangement that was
+ * planned.
+ */
 async function hold(test: TestGpu, f16: boolean, wanted: Case): Promise<string> {
   const { request, rows = 301, frames = 5, budgetBytes = Number.POSITIVE_INFINITY, bindingBytes = 2 ** 27 } = wanted;
   const { gpu } = test;

@@ -9,8 +9,8 @@ import { qkNormRopeReference } from '../reference/qk-norm-rope';
 /** f32 throughout, values up to 15: measured 3e-8..1e-7 and 5e-7..1.4e-6 on SwiftShader; about four times that. */
 const F32_STORE: Tolerance = { relativeL2: 4e-7, maxAbs: 6e-6 };
 /**
- * One conversion to f16 at the end, which WGSL lets round up or down: relative 2^-10 at most, 5.6e-4 as a root mean square,
- * and one step, 2^-7, of values from 8 to 16.
+ * One conversion to f16 at the end, which WGSL lets round up or down: relative 2^-10 at most, 5.6e-4 as a root mean
+ * square, and one step, 2^-7, of values from 8 to 16.
  */
 const F16_STORE: Tolerance = { relativeL2: 6e-4, maxAbs: 2 ** -7 };
 

@@ -9,7 +9,10 @@ import { expectNear, seededFloats, type Tolerance } from '../harness/near';
 import { residualApplyReference } from '../reference/residual-apply';
 import { residualStoreReference } from '../reference/residual-store';
 
-/** Half floats round by up to 2^-11 of an element, 4.9e-4, on average by about a third of it; relative to the largest element. */
+/**
+ * Half floats round by up to 2^-11 of an element, 4.9e-4, on average by about a third of it; relative to the largest
+ * element.
+ */
 const HALVES: Tolerance = { relativeL2: 3e-4, maxAbs: 4.9e-4 };
 /** Two f32 roundings of values up to 10. */
 const F32: Tolerance = { relativeL2: 2e-7, maxAbs: 2e-6 };

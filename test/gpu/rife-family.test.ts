@@ -13,8 +13,9 @@ import { rifeReference } from '../reference/rife';
 /** RIFE 4.6 to 4.26 with random weights, from a file through our import to a frame, against the float64 reference. */
 
 /**
- * f32 through up to 59 convolutions against float64, where a block's error moves what the next one reads. Measured up to 1.1e-6; drivers
- * order and fuse sums differently, so twenty times that. A tenth of what the network's description allows for 32 bits.
+ * f32 through up to 59 convolutions against float64, where a block's error moves what the next one reads. Measured up
+ * to 1.1e-6; drivers order and fuse sums differently, so twenty times that. A tenth of what the network's description
+ * allows for 32 bits.
  */
 const F32_NETWORK: Tolerance = { relativeL2: 2e-5, maxAbs: 2e-5 };
 /** Flows of up to ten pixels, and logits. Measured up to 1.6e-5; ten times that. */

@@ -10,7 +10,9 @@ import { movingTexture, psnr } from '../harness/texture';
 const F32_NETWORK: Tolerance = { relativeL2: 1.6e-6, maxAbs: 2.5e-5 };
 /** Features, flows of up to 7 pixels and logits on the way there. Measured up to 3.8e-6 and 1.6e-5; four times that. */
 const F32_VALUES: Tolerance = { relativeL2: 1.6e-5, maxAbs: 6.4e-5 };
-/** Weights and activations in f16, flow, mask and pictures in f32. Measured up to 2.5e-4 on lavapipe; four times that. */
+/**
+ * Weights and activations in f16, flow, mask and pictures in f32. Measured up to 2.5e-4 on lavapipe; four times that.
+ */
 const F16_NETWORK: Tolerance = { relativeL2: 1e-3, maxAbs: 1e-3 };
 
 /** PSNR that the reference reaches at fifths of the way, on a translated texture (its page; plain blending: 25 dB). */

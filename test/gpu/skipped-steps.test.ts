@@ -34,7 +34,9 @@ const TEXTS = [
   { rows: 7, values: fill('context', 2, 0, 7 * 64) },
   { rows: 20, values: fill('other', 2, 0, 20 * 64) },
 ];
-/** A residual in half floats is off by 2^-11 of an element at most, by about 2e-4 in norm, and the head passes that on. */
+/**
+ * A residual in half floats is off by 2^-11 of an element at most, by about 2e-4 in norm, and the head passes that on.
+ */
 const HALVES: Tolerance = { relativeL2: 3e-4, maxAbs: 5e-3 };
 
 const LIMITS = { maxBufferSize: 2 ** 28, maxStorageBufferBindingSize: 2 ** 27, f16: false, cpu: true };

@@ -65,8 +65,8 @@ function framesOf(
 }
 
 /**
- * Streams a clip through the encoder into a file, and lists what happened: a latent frame decoded, a picture taken, its chunk there, bytes
- * in the file. `peakBytes` is beyond weights and latents.
+ * Streams a clip through the encoder into a file, and lists what happened: a latent frame decoded, a picture taken, its
+ * chunk there, bytes in the file. `peakBytes` is beyond weights and latents.
  */
 async function stream(frames: number) {
   const { memory } = test.gpu;

@@ -21,7 +21,10 @@ import { decodeReference } from '../reference/vae';
 /** f32 through 40 layers of random weights. Measured up to 6e-7 and 2e-6; four times that. */
 const F32_DECODER: Tolerance = { relativeL2: 2.4e-6, maxAbs: 8e-6 };
 
-/** Histories of half floats, relative to f32 ones. Measured 3.4e-4 and 1.2e-3 in the second latent frame; four times that. */
+/**
+ * Histories of half floats, relative to f32 ones. Measured 3.4e-4 and 1.2e-3 in the second latent frame; four times
+ * that.
+ */
 const F16_HISTORY: Tolerance = { relativeL2: 1.4e-3, maxAbs: 4.8e-3 };
 
 const FIXTURES = resolve(import.meta.dirname, '../../../shared/fixtures');

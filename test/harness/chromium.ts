@@ -40,7 +40,8 @@ export interface Chromium {
 }
 
 /**
- * Starts the browser of `@sparticuz/chromium`, or an installed one, with the built page at `/` and the demo model at `/models/demo/`.
+ * Starts the browser of `@sparticuz/chromium`, or an installed one, with the built page at `/` and the demo model at
+ * `/models/demo/`.
  * @param folders further folders by URL prefix.
  * @param further arguments of the browser.
  */

@@ -9,8 +9,9 @@ import { type Gpu, type GpuOptions, requestGpu } from '../../src/gpu/device';
 import { Ort, type OrtModule } from '../../src/gpu/ort';
 
 /**
- * WebGPU in Node: Dawn (npm package `webgpu`) on the SwiftShader that ships inside @sparticuz/chromium, or on the system's
- * Vulkan driver when ZOETROPE_GPU=system. The `null` backend compiles shaders of every feature and computes nothing.
+ * WebGPU in Node: Dawn (npm package `webgpu`) on the SwiftShader that ships inside @sparticuz/chromium, or on the
+ * system's Vulkan driver when ZOETROPE_GPU=system. The `null` backend compiles shaders of every feature and computes
+ * nothing.
  */
 
 const root = resolve(import.meta.dirname, '../..');
@@ -90,8 +91,8 @@ export interface TestGpu {
 /** Opens a device with ONNX Runtime on it. */
 export async function openTestGpu(options: GpuOptions = {}, backend: 'vulkan' | 'null' = 'vulkan'): Promise<TestGpu> {
   const gpu = await requestGpu(await openDawn(backend), options);
-  // Optimising one huge function of the asyncify build blocks V8 for 27 s (Node 20, 2 cores); the baseline compiler takes
-  // 0.2 s and everything heavy runs in shaders. Browsers use the JSPI build, which has no such function.
+  // Optimising one huge function of the asyncify build blocks V8 for 27 s (Node 20, 2 cores); the baseline compiler
+  // takes 0.2 s and everything heavy runs in shaders. Browsers use the JSPI build, which has no such function.
   setFlagsFromString('--liftoff-only');
   const module = (await import('onnxruntime-web/webgpu')) as OrtModule;
   const ort = new Ort(module, gpu);

@@ -7,8 +7,8 @@ import { componentTensors, MODEL_INDEX, SCHEDULER, safetensors, TEXT_ENCODER, TR
 import { seededFloats } from './near';
 
 /**
- * An expert of Wan 2.2 A14B in the diffusers layout, bf16 and sharded, as a folder on disk that imports: its text encoder and VAE are
- * tiny. The weights have the true names, shapes and spread, and no two tensors begin alike.
+ * An expert of Wan 2.2 A14B in the diffusers layout, bf16 and sharded, as a folder on disk that imports: its text
+ * encoder and VAE are tiny. The weights have the true names, shapes and spread, and no two tensors begin alike.
  */
 
 export interface FullSizeOptions {

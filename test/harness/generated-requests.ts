@@ -1,8 +1,9 @@
 import { Mt19937 } from '../../src/diffusion/noise';
 
 /**
- * Requests for the endpoint, valid and invalid, with the verdict that each deserves by the table of its fields: every boundary and its
- * neighbours, wrong types, missing and unknown fields, Unicode, huge texts. The table is written out here and shares nothing with the schema.
+ * Requests for the endpoint, valid and invalid, with the verdict that each deserves by the table of its fields: every
+ * boundary and its neighbours, wrong types, missing and unknown fields, Unicode, huge texts. The table is written out
+ * here and shares nothing with the schema.
  */
 
 const LONGEST = 8192;

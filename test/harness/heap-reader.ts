@@ -6,8 +6,8 @@ import { MODELS_ROOT, openOpfs } from '../../src/store/opfs';
 import { openModel } from '../../src/store/verified';
 
 /**
- * A worker that streams the blocks of a model as a generation does, through the store, the verification and the upload of the
- * library, to the GPU. Bundled and started by `heap.ts`.
+ * A worker that streams the blocks of a model as a generation does, through the store, the verification and the upload
+ * of the library, to the GPU. Bundled and started by `heap.ts`.
  */
 
 /** Where the model is, and how often its blocks are asked for. */

@@ -7,11 +7,12 @@ import type { SyntheticModel } from './synthetic-model';
 /**
  * Memory of a page and its workers while they work.
  *
- * What is summed over the page and all of its workers is `Runtime.getHeapUsage` of the DevTools protocol: the bytes that V8 has taken for
- * its heap (`totalSize`, garbage included), what Blink holds for scripts (`embedderHeapUsedSize`), and the backing stores of all
- * array buffers, wasm memories among them (`backingStorageSize`). Unlike `performance.measureUserAgentSpecificMemory` it does not
- * collect first, so that garbage which piles up is seen. The size of the renderer's process says nothing here: its DevTools, which
- * Playwright turns on, keep up to 200 MiB of what the network has sent.
+ * What is summed over the page and all of its workers is `Runtime.getHeapUsage` of the DevTools protocol: the bytes
+ * that V8 has taken for its heap (`totalSize`, garbage included), what Blink holds for scripts
+ * (`embedderHeapUsedSize`), and the backing stores of all array buffers, wasm memories among them
+ * (`backingStorageSize`). Unlike `performance.measureUserAgentSpecificMemory` it does not collect first, so that
+ * garbage which piles up is seen. The size of the renderer's process says nothing here: its DevTools, which Playwright
+ * turns on, keep up to 200 MiB of what the network has sent.
  */
 export interface HeapUse {
   heapBytes: number;
@@ -136,7 +137,10 @@ export interface HeapReport {
   stages: { name: string; seconds: number; samples: number; peak: HeapUse }[];
 }
 
-/** Downloads a synthetic model in the library's page, verifies it, and streams its blocks twice from the store and once from the server. */
+/**
+ * Downloads a synthetic model in the library's page, verifies it, and streams its blocks twice from the store and once
+ * from the server.
+ */
 export async function measureHeap(page: Page, model: SyntheticModel): Promise<HeapReport> {
   const meter = await HeapMeter.attach(page);
   const script = await readerScript();

@@ -1,7 +1,7 @@
 /**
- * Tells background and foreground colour of a clip of the demo model. The colours are those of the clips that it was trained on,
- * and the method is that of its training scripts: background by the borders, row by row; foreground by the mean of what differs
- * from it.
+ * Tells background and foreground colour of a clip of the demo model. The colours are those of the clips that it was
+ * trained on, and the method is that of its training scripts: background by the borders, row by row; foreground by the
+ * mean of what differs from it.
  */
 
 type Rgb = readonly [r: number, g: number, b: number];
@@ -119,7 +119,9 @@ function foreground(frame: Uint8ClampedArray, rows: readonly Rgb[], width: numbe
   });
 }
 
-/** Takes off the outermost pixels of what is not 0: soft edges have neither colour, and stars of the night sky are dots. */
+/**
+ * Takes off the outermost pixels of what is not 0: soft edges have neither colour, and stars of the night sky are dots.
+ */
 function eroded(mask: Float32Array, width: number): Float32Array {
   const at = (x: number, y: number) => (x < 0 || x >= width ? 0 : (mask[y * width + x] ?? 0));
   return mask.map((value, index) => {

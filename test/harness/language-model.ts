@@ -1,8 +1,8 @@
 import { MessageWriter } from '../../src/onnx/wire';
 
 /**
- * A causal language model that knows one answer, as files that transformers.js reads: every token has one that follows it. A graph
- * of ours has fixed shapes, so this one, which takes texts of any length, is written out.
+ * A causal language model that knows one answer, as files that transformers.js reads: every token has one that follows
+ * it. A graph of ours has fixed shapes, so this one, which takes texts of any length, is written out.
  */
 
 /** What it answers, whatever it is asked. */

@@ -1,4 +1,6 @@
-/** A reader of protobuf's wire format (protobuf.dev, "Encoding"), written from its specification to check our writer. */
+/**
+ * A reader of protobuf's wire format (protobuf.dev, "Encoding"), written from its specification to check our writer.
+ */
 
 /** One field of a message. */
 export interface Field {

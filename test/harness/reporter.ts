@@ -1,8 +1,8 @@
 import type { Reporter, SerializedError, TestModule } from 'vitest/node';
 
 /**
- * Ends a run with the names of the tests that were skipped and the line `N passed, N failed, N skipped`. A file or suite that
- * breaks outside its tests, and an error that nobody caught, count as one failure each.
+ * Ends a run with the names of the tests that were skipped and the line `N passed, N failed, N skipped`. A file or
+ * suite that breaks outside its tests, and an error that nobody caught, count as one failure each.
  */
 export default class CountReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], unhandled: readonly SerializedError[]): void {

@@ -8,7 +8,10 @@ import { asHeld } from './typed';
 
 /** Random networks of the RIFE 4 family, since no trained weights but those of 4.6 are at hand. */
 
-/** The versions with few channels: what tells them apart is the encoder, the count of blocks and the last block's 24 channels. */
+/**
+ * The versions with few channels: what tells them apart is the encoder, the count of blocks and the last block's 24
+ * channels.
+ */
 export const SMALL_RIFE = {
   '4.6': smallRife(0, [16, 16, 8, 8]),
   '4.22.lite': smallRife(8, [16, 16, 8, 8]),
@@ -28,8 +31,8 @@ export function smallRife(encoder: number, channels: readonly number[]): RifeCon
 }
 
 /**
- * Weights by their PyTorch names, `beta` included: half floats, and powers of two for `beta`, so that an import multiplies them without
- * rounding. Scaled so that values neither vanish nor grow, and flows reach some pixels.
+ * Weights by their PyTorch names, `beta` included: half floats, and powers of two for `beta`, so that an import
+ * multiplies them without rounding. Scaled so that values neither vanish nor grow, and flows reach some pixels.
  */
 export function randomRife(config: RifeConfig, seed: number): Map<string, TestTensor & { values: Float32Array }> {
   const tensors = new Map<string, TestTensor & { values: Float32Array }>();

@@ -19,8 +19,9 @@ import {
 import { TEXT_ENCODER, VAE } from './checkpoint';
 
 /**
- * A model of any size from a server on this machine, without a file: shapes of Wan, 4-bit, and bytes that are made when they are
- * asked for. A piece is the same noise as every other one but for its number, so that no two have the same hash.
+ * A model of any size from a server on this machine, without a file: shapes of Wan, 4-bit, and bytes that are made when
+ * they are asked for. A piece is the same noise as every other one but for its number, so that no two have the same
+ * hash.
  */
 
 const NOISE = Buffer.alloc(MAX_PIECE_BYTES);

@@ -9,9 +9,9 @@ interface Wave {
 }
 
 /**
- * A colour texture that is known at every point, so that it can be moved by any part of a pixel without resampling: for each
- * colour a sum of sine waves in random directions, of wavelengths from `shortest` to `longest` pixels, amplitudes falling with
- * the frequency as in photographs. Values lie in 0..1.
+ * A colour texture that is known at every point, so that it can be moved by any part of a pixel without resampling: for
+ * each colour a sum of sine waves in random directions, of wavelengths from `shortest` to `longest` pixels, amplitudes
+ * falling with the frequency as in photographs. Values lie in 0..1.
  */
 export function movingTexture(seed: number, shortest: number, longest: number) {
   const uniform = seededUniform(seed);

@@ -1,8 +1,9 @@
 import type { DeconvShuffleShape } from '../../kernels/deconv-shuffle';
 
 /**
- * The transposed convolution by its definition, every input pixel spread over 4 × 4 output pixels, then the pixel shuffle, in
- * float64. x is channels last with a border; weight is torch's [into, 4 planes, 4, 4]. Gives [planes, 4h, 4w].
+ * The transposed convolution by its definition, every input pixel spread over 4 × 4 output pixels, then the pixel
+ * shuffle, in float64. x is channels last with a border; weight is torch's [into, 4 planes, 4, 4]. Gives
+ * [planes, 4h, 4w].
  */
 export function deconvShuffleReference(
   { size, into, planes }: Omit<DeconvShuffleShape, 'type'>,

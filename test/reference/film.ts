@@ -1,6 +1,9 @@
 import type { FilmConfig } from '../../src/part/film';
 
-/** FILM in float64, written after its definition in planes and concatenations, in torch's order of channels. Slow and plain. */
+/**
+ * FILM in float64, written after its definition in planes and concatenations, in torch's order of channels. Slow and
+ * plain.
+ */
 
 /** Planes [channels][height * width]. */
 interface Planes {
@@ -123,8 +126,8 @@ function flows(tensors: FilmTensors, first: Planes[], second: Planes[]): Planes[
 }
 
 /**
- * The frame at a time between two pictures [3, height, width] in 0..1, not clamped. Sides that are no multiples of 64 are extended by
- * zeros, half on each side.
+ * The frame at a time between two pictures [3, height, width] in 0..1, not clamped. Sides that are no multiples of 64
+ * are extended by zeros, half on each side.
  */
 export function filmReferenceFrame(
   { filters }: FilmConfig,

@@ -1,7 +1,10 @@
 import type { FlowFeaturesShape } from '../../kernels/flow-features';
 import { resized } from './flow-update';
 
-/** A picture [height, width, channels] at a position, clamped to its edges and interpolated bilinearly, channel by channel. */
+/**
+ * A picture [height, width, channels] at a position, clamped to its edges and interpolated bilinearly, channel by
+ * channel.
+ */
 export function sample(
   picture: ArrayLike<number>,
   [height, width]: readonly [number, number],
@@ -21,8 +24,8 @@ export function sample(
 }
 
 /**
- * A block's input in float64, step by step as the network states it: warp whole pictures, stack the planes, resize each with
- * half-pixel centres. Gives [h / scale + 2, w / scale + 2, channels] with a border of `border`.
+ * A block's input in float64, step by step as the network states it: warp whole pictures, stack the planes, resize each
+ * with half-pixel centres. Gives [h / scale + 2, w / scale + 2, channels] with a border of `border`.
  */
 export function flowFeaturesReference(
   { size, scale, encoded, passed, headScale, time, first }: Omit<FlowFeaturesShape, 'type'>,

@@ -1,8 +1,8 @@
 import type { FlowUpdateShape } from '../../kernels/flow-update';
 
 /**
- * torch's `interpolate(mode='bilinear', align_corners=False)` on one plane of [planes, height / scale, width / scale], at a pixel of
- * [height, width].
+ * torch's `interpolate(mode='bilinear', align_corners=False)` on one plane of [planes, height / scale, width / scale],
+ * at a pixel of [height, width].
  */
 export function resized(
   planes: ArrayLike<number>,

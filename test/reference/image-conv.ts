@@ -1,8 +1,8 @@
 import type { ImageConvShape } from '../../kernels/image-conv';
 
 /**
- * The convolution in float64, from torch's weight [out, into, 3, 3]. x and the result are channels last with a border of one
- * pixel, which the result has as `border`.
+ * The convolution in float64, from torch's weight [out, into, 3, 3]. x and the result are channels last with a border
+ * of one pixel, which the result has as `border`.
  */
 export function imageConvReference(
   { size, stride, into, out, residual, slope }: Omit<ImageConvShape, 'type'>,

@@ -1,8 +1,9 @@
 import type { ImageDeconvShape } from '../../kernels/image-deconv';
 
 /**
- * The transposed convolution by its definition, every input pixel spread over 4 × 4 output pixels, in float64. x is channels last with a
- * border; weight is torch's [into, out, 4, 4]. Gives [2h, 2w, slice channels], where what is not set is `rest`.
+ * The transposed convolution by its definition, every input pixel spread over 4 × 4 output pixels, in float64. x is
+ * channels last with a border; weight is torch's [into, out, 4, 4]. Gives [2h, 2w, slice channels], where what is not
+ * set is `rest`.
  */
 export function imageDeconvReference(
   { size: [height, width], into, out, slice: [channels, offset] }: Omit<ImageDeconvShape, 'type'>,

@@ -1,8 +1,8 @@
 import type { PyramidConvShape } from '../../kernels/pyramid-conv';
 
 /**
- * The convolution in float64, from torch's weight [out, into, kernel, kernel]. x and the result are channels last with a border of
- * one pixel; what the launch does not make is `rest`.
+ * The convolution in float64, from torch's weight [out, into, kernel, kernel]. x and the result are channels last with
+ * a border of one pixel; what the launch does not make is `rest`.
  */
 export function pyramidConvReference(
   { size, kernel, into, out, slice, slope, rows = [0, size[0]] }: Omit<PyramidConvShape, 'type'>,

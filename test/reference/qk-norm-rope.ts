@@ -1,6 +1,6 @@
 /**
- * Projection to head-major storage in float64 and plain loops. Angles come from positions, not from the kernel's table, so
- * a table in another order shows.
+ * Projection to head-major storage in float64 and plain loops. Angles come from positions, not from the kernel's table,
+ * so a table in another order shows.
  */
 
 /** What the kernel is asked for; the fields mean what they mean in `kernels/qk-norm-rope.ts`. */

@@ -1,6 +1,7 @@
 /**
- * The flow networks RIFE 4.6, 4.22.lite, 4.25 and 4.26 in float64, plane by plane, as their description states them: whole planes are
- * warped, stacked and resized, and nothing is fused. Never shipped; shares no code with the kernels and their references.
+ * The flow networks RIFE 4.6, 4.22.lite, 4.25 and 4.26 in float64, plane by plane, as their description states them:
+ * whole planes are warped, stacked and resized, and nothing is fused. Never shipped; shares no code with the kernels
+ * and their references.
  */
 
 /** Planes of one size. */
@@ -217,7 +218,8 @@ export interface RifeFound {
 }
 
 /**
- * The frame between two, RGB planes [3, height, width] in 0..1, at a time between 0 and 1. `weights` may lack `beta`, which is 1 then.
+ * The frame between two, RGB planes [3, height, width] in 0..1, at a time between 0 and 1. `weights` may lack `beta`,
+ * which is 1 then.
  */
 export function rifeReference(
   weights: RifeTensors,

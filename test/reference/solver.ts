@@ -5,8 +5,8 @@ import { MAX_TERMS } from '../../src/diffusion/solver';
 export type Tensors = Map<Slot, Float64Array> | Map<Slot, Float32Array>;
 
 /**
- * Carries out a solver step on the CPU, sums in f64. Every slot that the step names has to be there; buffers are written in
- * place and change names exactly as on the GPU, and a step that breaks one of its rules throws.
+ * Carries out a solver step on the CPU, sums in f64. Every slot that the step names has to be there; buffers are
+ * written in place and change names exactly as on the GPU, and a step that breaks one of its rules throws.
  */
 export function applyStep(step: SolverStep, tensors: Tensors): void {
   for (const { out, terms } of step.combinations) {

@@ -1,8 +1,8 @@
 import type { TileOutputShape } from '../../kernels/tile-output';
 
 /**
- * A tile in float64, from torch's weight [3, into]: its own weighted colours [3, H, W], to add to those of the others. A share is the
- * product of four ramps, sampled in the middle of each pixel.
+ * A tile in float64, from torch's weight [3, into]: its own weighted colours [3, H, W], to add to those of the others.
+ * A share is the product of four ramps, sampled in the middle of each pixel.
  */
 export function tileOutputReference(
   { from, into, fromAt, size, to, toAt, fade }: Omit<TileOutputShape, 'type'>,

@@ -7,8 +7,9 @@ import type { GpuTensor } from '../../src/gpu/memory';
 import { openTestGpu, type TestGpu } from '../harness/dawn';
 
 /**
- * Every kernel × its `examples` on Dawn's null backend, which compiles all features and computes nothing: WGSL that does
- * not compile, a binding that `layout: 'auto'` drops, and launches past the default limits fail here without a GPU.
+ * Every kernel × its `examples` on Dawn's null backend, which compiles all features and computes nothing: WGSL that
+ * does not compile, a binding that `layout: 'auto'` drops, and launches past the default limits fail here without a
+ * GPU.
  */
 
 type AnyKernel = Kernel<unknown, string>;

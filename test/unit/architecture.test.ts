@@ -5,8 +5,8 @@ import { parseSync } from 'vite';
 import { describe, expect, it } from 'vitest';
 
 /**
- * Imports go one way. Each line may import from the lines above it and from its own module (a folder, or a file at the top
- * of src); members of the first line also from each other.
+ * Imports go one way. Each line may import from the lines above it and from its own module (a folder, or a file at the
+ * top of src); members of the first line also from each other.
  */
 const BRACKETS = [
   ['src/errors', 'src/floats', 'src/protocol', 'src/request', 'src/shape', 'src/config', 'src/manifest', 'src/part'],

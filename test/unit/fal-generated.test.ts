@@ -5,7 +5,10 @@ import { type Answer, Queue } from '../../src/fal/queue';
 import { answer } from '../../src/fal/rest';
 import { generatedRequests, problemsOf } from '../harness/generated-requests';
 
-/** Many requests through schema, queue and REST API: verdict and error paths must be those of a table written out beside the generator. */
+/**
+ * Many requests through schema, queue and REST API: verdict and error paths must be those of a table written out beside
+ * the generator.
+ */
 
 const COUNT = 50_000;
 const SEED = 20261124n;

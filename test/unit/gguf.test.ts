@@ -187,8 +187,8 @@ describe.each(Object.entries(FILES))('a damaged %s file', (format, file) => {
         expect((outcome as ZoetropeError).code).toBe('bad-checkpoint');
         continue;
       }
-      // Names and shapes may change, which the model's list of tensors finds; what keeps both must keep its content. A scale
-      // that has lost its name leaves plain fp8, under which the scale's new name belongs to no model.
+      // Names and shapes may change, which the model's list of tensors finds; what keeps both must keep its content. A
+      // scale that has lost its name leaves plain fp8, under which the scale's new name belongs to no model.
       for (const [name, content] of outcome as Map<string, string>) {
         const known = whole.get(name);
         const shape = (text: string) => /\[[\d,]*\]/.exec(text)![0];

@@ -45,7 +45,10 @@ function failingTarget(folder: MemoryFolder, nth: number, kind: 'killed' | 'full
   };
 }
 
-/** The source at whose n-th read something happens: the import is stopped, the disk fails, or the file turns out to be changed. */
+/**
+ * The source at whose n-th read something happens: the import is stopped, the disk fails, or the file turns out to be
+ * changed.
+ */
 function failingSource(folder: Folder, nth: number, kind: string, stop: () => void): Folder {
   let left = nth;
   return {

@@ -8,7 +8,10 @@ const URL_ = 'https://x.test/a.gguf?token=secret';
 
 type Fault = (stop: AbortSignal) => Response | Promise<Response>;
 
-/** Answers ranges of {@link CONTENT}, but the n-th request, from 0, as `faults[n]` says; waits are noted, not waited for. */
+/**
+ * Answers ranges of {@link CONTENT}, but the n-th request, from 0, as `faults[n]` says; waits are noted, not waited
+ * for.
+ */
 function reading(faults: Record<number, Fault>, signal?: AbortSignal) {
   const waits: number[] = [];
   let count = 0;

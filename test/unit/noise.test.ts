@@ -141,7 +141,8 @@ describe('torchRandn', () => {
         values.reduce((sum, value) => sum + value * value, 0),
         name,
       ).toBeCloseTo(draw.sum_squares_f64, 4);
-      // The hash holds for the reference machine (AVX2), whose arithmetic this is. Below sixteen values it rests on Math.log1p.
+      // The hash holds for the reference machine (AVX2), whose arithmetic this is. Below sixteen values it rests on
+      // Math.log1p.
       if (count >= 16) expect(bits(values), name).toBe(draw.sha256_f32le);
     }
   });

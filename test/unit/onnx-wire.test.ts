@@ -5,7 +5,9 @@ import { fieldsOf, first, packedIntegers, text } from '../harness/protobuf';
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
 const message = () => new MessageWriter();
 
-/** Bytes by hand from protobuf.dev, "Encoding": seven bits a byte, lowest first; int64 as two's complement of 64 bits. */
+/**
+ * Bytes by hand from protobuf.dev, "Encoding": seven bits a byte, lowest first; int64 as two's complement of 64 bits.
+ */
 describe('the wire format', () => {
   it.each([
     [0, '00'],

@@ -8,7 +8,9 @@ import { type DeviceBudget, type Plan, type PlannedModel, planVideo, type Refusa
 import { GUARANTEED_LIMITS } from '../../src/plan/device';
 import { type Request, type ResolvedRequest, resolveRequest } from '../../src/request';
 
-/** Every plan keeps every limit, over random devices, budgets, requests and models; every refusal names what does fit. */
+/**
+ * Every plan keeps every limit, over random devices, budgets, requests and models; every refusal names what does fit.
+ */
 
 const CASES = 100_000;
 const SEED = 20_260_401;

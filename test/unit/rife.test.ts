@@ -21,7 +21,8 @@ function headers(config: RifeConfig) {
 }
 
 describe('the versions of RIFE', () => {
-  // Parameters and multiply-adds, the encoding of both frames included, as counted on the published network definitions.
+  // Parameters and multiply-adds, the encoding of both frames included, as counted on the published network
+  // definitions.
   it.each([
     ['RIFE 4.6', 0, [192, 128, 96, 64], [8, 4, 2, 1], 32, 5.3, 39.5],
     ['RIFE 4.22.lite', 8, [192, 128, 64, 32], [8, 4, 2, 1], 32, 4.88, 24.9],

@@ -12,8 +12,8 @@ import { seededUniform } from '../harness/near';
 import { fakeHost, pieceModel, wrongPieces } from '../harness/store-host';
 
 /**
- * The download against a real server on this machine, over real connections and the runtime's own `fetch`: what servers, proxies and
- * networks do to answers, together with a disk that is full and processes that die.
+ * The download against a real server on this machine, over real connections and the runtime's own `fetch`: what
+ * servers, proxies and networks do to answers, together with a disk that is full and processes that die.
  */
 
 /** Faults over all downloads. */

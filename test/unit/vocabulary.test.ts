@@ -135,7 +135,8 @@ describe('the vocabulary that a text encoder carries along', () => {
       at += chunk.length;
     }
     const made = parse(Buffer.concat([...tokenizerFromSentencePiece(model, 'x')]));
-    // The published scores are the model's f32 values written with 16 digits, which moves some by the last bit of a double.
+    // The published scores are the model's f32 values written with 16 digits, which moves some by the last bit of a
+    // double.
     const text = (vocab: [string, number][]) =>
       vocab.map(([piece, score]) => `${piece} ${Math.fround(score)}`).join('\n');
     expect(text(made.model.vocab) === text(published.model.vocab)).toBe(true);
