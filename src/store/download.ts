@@ -2,13 +2,13 @@ import { ZoetropeError } from '../errors';
 import { hashPiece, MANIFEST_FILE } from '../manifest';
 import type { StoreProgress } from '../protocol';
 import { changeLock, type StoreHost } from './disk';
-import { Download, type DownloadOptions } from './lanes';
+import { Download } from './lanes';
 import { MAX_MANIFEST_BYTES, parseManifest } from './manifest-reader';
 import { Patience } from './patience';
 import { requestSmall } from './transfer';
-import { holding, stoppable } from './work';
+import { type DownloadOptions, holding, stoppable } from './work';
 
-export type { DownloadOptions } from './lanes';
+export type { DownloadOptions } from './work';
 
 /**
  * URL of a model folder with its final slash, also from the URL of its manifest. Throws `unreadable-source` for what is

@@ -29,20 +29,13 @@ import {
 } from './pieces';
 import { Reporting } from './reporting';
 import { type Again, type Body, request } from './transfer';
-import type { StoreWork } from './work';
+import type { DownloadOptions } from './work';
 
 /** Times that a piece may come with a wrong hash: a bit may flip once on its way, not thrice. */
 const MAX_BAD_PIECES = 3;
 
 /** Whole files in answer to a range until a server counts as one without ranges that had them, or may have had. */
 const MAX_WHOLE_ANSWERS = 3;
-
-export interface DownloadOptions extends StoreWork {
-  /** See `TransferOptions.stallMs`. */
-  stallMs?: number;
-  /** Refuse any other model at the URL. */
-  id?: string;
-}
 
 /** What is downloaded. */
 export interface Goal {

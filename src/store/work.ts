@@ -8,6 +8,14 @@ export interface StoreWork {
   onProgress(progress: StoreProgress): void;
 }
 
+/** A download's own options. */
+export interface DownloadOptions extends StoreWork {
+  /** See `TransferOptions.stallMs`. */
+  stallMs?: number;
+  /** Refuse any other model at the URL. */
+  id?: string;
+}
+
 /** What the caller is told who stops work on the store. */
 export function stopped(): ZoetropeError {
   return new ZoetropeError('aborted', 'The work on the stored model was stopped. What is there stays.');
