@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { WAN_1_3B } from '../../src/checkpoint/released';
 import { type Chromium, openChromium } from '../harness/chromium';
 import { heapTable, measureHeap } from '../harness/heap';
 import { type SyntheticModel, serveSynthetic } from '../harness/synthetic-model';
@@ -11,18 +12,7 @@ let model: SyntheticModel;
 
 beforeAll(async () => {
   // Ten of the thirty layers of Wan 2.1's 1.3B: matrices larger than a slice, and some twenty pieces.
-  model = await serveSynthetic({
-    dim: 1536,
-    ffnDim: 8960,
-    numHeads: 12,
-    numLayers: 10,
-    inChannels: 16,
-    outChannels: 16,
-    freqDim: 256,
-    textDim: 4096,
-    textLen: 512,
-    eps: 1e-6,
-  });
+  model = await serveSynthetic({ ...WAN_1_3B, numLayers: 10 });
   chromium = await openChromium();
 });
 
