@@ -1,14 +1,21 @@
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { importFilm } from '../../src/checkpoint/film';
 import type { GpuTensor } from '../../src/gpu/memory';
+import { filmModel } from '../../src/interpolate/film';
+import { loadFilm } from '../../src/interpolate/film-weights';
 import { rifeModel } from '../../src/interpolate/rife';
 import type { RifeWeights } from '../../src/interpolate/rife-weights';
+import type { ByteSource } from '../../src/manifest';
 import { videoFrames } from '../../src/pipeline/frames';
 import { type VideoShape, videoShape } from '../../src/shape';
+import { openPart } from '../../src/store/verified';
 import { loadVae, type VaeWeights } from '../../src/vae/decoder';
 import { chooseEncoder } from '../../src/video/encode';
 import { saveMp4 } from '../../src/video/file';
 import { encoderCandidates } from '../../src/video/levels';
 import { openTestGpu, type TestGpu } from '../harness/dawn';
+import { randomFilm, SMALLEST_FILM } from '../harness/film';
+import { memoryFolder } from '../harness/memory-folder';
 import { seededFloats } from '../harness/near';
 import { replayHost } from '../harness/replay';
 import { shippedRife } from '../harness/rife';
@@ -31,6 +38,10 @@ afterAll(async () => {
   await test.close();
 });
 
+const sourceOf = (bytes: Uint8Array): ByteSource => ({
+  sizeBytes: bytes.length,
+  read: async (begin, end) => bytes.slice(begin, end),
+});
 const size: [number, number] = [32, 32];
 const sizes = { '16:9': size, '9:16': size, '1:1': size };
 
@@ -148,6 +159,29 @@ it('makes smaller dispatches, and waits for fewer of them, where the plan says s
   expect(bounded.pictures).toEqual(usual.pictures);
   expect(bounded.submits).toBeGreaterThan(usual.submits);
   expect(bounded.waits).toBeGreaterThan(10 * Math.max(1, usual.waits));
+});
+
+it('hands bound and signal to either interpolator', async () => {
+  const { gpu } = test;
+  const sink = memoryFolder();
+  await importFilm({ file: sourceOf(randomFilm(SMALLEST_FILM, 1)), what: 'film', sink });
+  using film = await loadFilm(gpu, (await openPart(sink, 'film')).open());
+  using rgb = gpu.memory.upload('rgb', 'float32', [3, 1, 32, 32], seededFloats(9, 3 * 32 * 32));
+  for (const model of [rifeModel(gpu, rife), filmModel(gpu, film)]) {
+    const waits = async (maxMacPerDispatch?: number) => {
+      using clip = model.start({ width: 32, height: 32, maxMacPerDispatch });
+      using first = await clip.prepare({ rgb, frame: 0 });
+      using second = await clip.prepare({ rgb, frame: 0 });
+      const wait = vi.spyOn(gpu.device.queue, 'onSubmittedWorkDone');
+      for await (const _ of clip.between(first, second, 1));
+      const count = wait.mock.calls.length;
+      wait.mockRestore();
+      return count;
+    };
+    expect(await waits(1e4)).toBeGreaterThan(10 + (await waits()));
+    using clip = model.start({ width: 32, height: 32, signal: AbortSignal.abort() });
+    await expect(clip.prepare({ rgb, frame: 0 })).rejects.toMatchObject({ code: 'aborted' });
+  }
 });
 
 it('frees everything when the encoder stops in the middle, and when the job is cancelled', async () => {

@@ -8,7 +8,7 @@ import {
   type NameScheme,
   resolveNames,
 } from '../../src/checkpoint/names';
-import { UMT5_XXL, WAN_VAE } from '../../src/checkpoint/released';
+import { UMT5_XXL, WAN_1_3B, WAN_14B, WAN_VAE } from '../../src/checkpoint/released';
 import { openSharded } from '../../src/checkpoint/safetensors';
 import { nameWeights } from '../../src/checkpoint/weights';
 import { diskFolder } from '../../src/cli/files';
@@ -124,8 +124,8 @@ describe.skipIf(!hasFixtures)('the fixtures', () => {
     new Map((JSON.parse(readFileSync(new URL(`checkpoint-index/${name}.json`, FIXTURES), 'utf8')) as List).tensors);
 
   it.each<[string, Shapes, NameScheme]>([
-    ['dit-a14b-diffusers', ditShapes(dit(5120, 13824, 40)), DIFFUSERS_DIT],
-    ['dit-1.3b-diffusers', ditShapes(dit(1536, 8960, 30)), DIFFUSERS_DIT],
+    ['dit-a14b-diffusers', ditShapes(WAN_14B), DIFFUSERS_DIT],
+    ['dit-1.3b-diffusers', ditShapes(WAN_1_3B), DIFFUSERS_DIT],
     ['umt5-xxl-hf', umt5Shapes(UMT5_XXL), HUGGING_FACE_UMT5],
     ['vae-diffusers', vaeShapes(WAN_VAE), diffusersVae(WAN_VAE)],
   ])('list every tensor of %s, none missing, none left over', (list, shapes, scheme) => {
@@ -138,7 +138,7 @@ describe.skipIf(!hasFixtures)('the fixtures', () => {
   });
 
   it.each([
-    ['dit-a14b-original', ditShapes(dit(5120, 13824, 40))],
+    ['dit-a14b-original', ditShapes(WAN_14B)],
     ['vae-original', vaeShapes(WAN_VAE)],
   ])('use our internal names in %s', (list, shapes) => {
     const tensors = readList(list);

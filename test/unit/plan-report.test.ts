@@ -178,6 +178,10 @@ describe('time', () => {
     expect(convolutionMac(false, 4e10)).toBe(2e9);
     expect(convolutionMac(false, undefined)).toBeUndefined();
     expect(convolutionMac(true, 4e10)).toBeUndefined();
+    const limits = { ...GUARANTEED_LIMITS, f16: true, cpu: false, budgetBytes: 24e9 };
+    const planned = (pace?: Pace) => planVideo(resolved({}), namedModel('a14b'), { ...limits, pace }).convolutionMac;
+    expect(planned({ ...evenPace(1e12), convolutions: 4e10 })).toBe(2e9);
+    expect(planned()).toBeUndefined();
     const { dit } = namedModel('a14b');
     const device = { maxStorageBufferBindingSize: 2 ** 31, maxBufferSize: 2 ** 32, f16: true, cpu: false };
     for (const flops of [3e11, 1e12, 2e13]) {
