@@ -3,6 +3,7 @@ import { importFilm } from '../../src/checkpoint/film';
 import type { GpuTensor } from '../../src/gpu/memory';
 import { filmModel } from '../../src/interpolate/film';
 import { loadFilm } from '../../src/interpolate/film-weights';
+import type { Clip } from '../../src/interpolate/interpolator';
 import { rifeModel } from '../../src/interpolate/rife';
 import type { RifeWeights } from '../../src/interpolate/rife-weights';
 import type { ByteSource } from '../../src/manifest';
@@ -159,6 +160,19 @@ it('makes smaller dispatches, and waits for fewer of them, where the plan says s
   expect(bounded.pictures).toEqual(usual.pictures);
   expect(bounded.submits).toBeGreaterThan(usual.submits);
   expect(bounded.waits).toBeGreaterThan(10 * Math.max(1, usual.waits));
+});
+
+it('starts the interpolator as the plan says', async () => {
+  const { gpu } = test;
+  const shape = shapeOf(17, 1);
+  using latents = latentsOf(shape);
+  const { signal } = new AbortController();
+  const clips: Clip[] = [];
+  const model = { start: (clip: Clip) => (clips.push(clip), rifeModel(gpu, rife).start(clip)) };
+  const parts = { vae: async () => vae, interpolator: async () => model };
+  const plan = { shape, vaeTile: null, interpolator: 'film', filmTile: [64, 64], convolutionMac: 3e8 } as const;
+  for await (const _ of videoFrames(latents, plan, { gpu, signal }, parts)) break;
+  expect(clips).toEqual([{ width: 32, height: 32, tile: [64, 64], maxMacPerDispatch: 3e8, signal }]);
 });
 
 it('hands bound and signal to either interpolator', async () => {
