@@ -168,7 +168,12 @@ it('starts the interpolator as the plan says', async () => {
   using latents = latentsOf(shape);
   const { signal } = new AbortController();
   const clips: Clip[] = [];
-  const model = { start: (clip: Clip) => (clips.push(clip), rifeModel(gpu, rife).start(clip)) };
+  const model = {
+    start(clip: Clip) {
+      clips.push(clip);
+      return rifeModel(gpu, rife).start(clip);
+    },
+  };
   const parts = { vae: async () => vae, interpolator: async () => model };
   const plan = { shape, vaeTile: null, interpolator: 'film', filmTile: [64, 64], convolutionMac: 3e8 } as const;
   for await (const _ of videoFrames(latents, plan, { gpu, signal }, parts)) break;
